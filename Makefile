@@ -1,0 +1,65 @@
+# Secure Messaging Repository: the verbs of this project. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-stack lint reformat lock bench clean bootstrap-demo bootstrap-test
+
+BIN := .venv/bin
+# What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
+TESTS ?=
+PYTEST_ARGS = $(if $(TESTS),$(TESTS),--numprocesses 2 --dist loadfile)
+
+# $(call step,COMMAND) shows the command, runs it and says how long it took.
+define step
+printf '\n==> %s\n' "$(1)"; began=$$EPOCHSECONDS; $(1); printf '    took %s s\n' "$$((EPOCHSECONDS - began))"
+endef
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: bootstrap-demo ## show the whole system at work on private servers; KEEP=1 leaves them up
+	@exec $(BIN)/python -m tests.e2e.demo $(if $(KEEP),--keep,)
+
+test: bootstrap-test ## lint, types, import contracts and every test; TESTS=... runs only those tests
+ifeq ($(strip $(TESTS)),)
+	@$(MAKE) --no-print-directory lint
+endif
+	@printf '\n==> pytest %s\n' "$(PYTEST_ARGS)"; exec $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-stack: ## kept for tests against the container images
+	@echo 'test-stack: there are no container images yet, so there is nothing to run; the tests against real servers are in make test.'
+
+lint: bootstrap-test ## style, formatting, types, import contracts
+	@$(call step,$(BIN)/ruff check .)
+	@$(call step,$(BIN)/ruff format --check .)
+	@$(call step,$(BIN)/mypy)
+	@$(call step,$(BIN)/lint-imports)
+
+reformat: bootstrap-test ## let ruff mend what it can
+	@$(BIN)/ruff check --fix . || true
+	@$(BIN)/ruff format .
+
+# Hashes of every platform's files, no addresses: where packages come from is the machine's business.
+LOCK = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver backtracking
+lock: bootstrap-test ## lock the newest versions of all dependencies
+	$(LOCK) --output-file requirements/build.lock requirements/build.in
+	$(LOCK) --output-file requirements/runtime.lock pyproject.toml
+	$(LOCK) --extra dev --output-file requirements/dev.lock --constraint requirements/runtime.lock pyproject.toml requirements/build.in
+	$(LOCK) --output-file requirements/mongod.lock requirements/mongod.in
+	$(LOCK) --output-file requirements/cwt.lock requirements/cwt.in
+
+bench: bootstrap-test ## measure, each figure against a floor of the same run
+	@$(BIN)/python -m bench
+
+clean: ## remove .venv/ and what tools left behind
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+bootstrap-demo:
+	@./bootstrap.sh demo
+
+bootstrap-test:
+	@./bootstrap.sh test

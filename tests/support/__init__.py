@@ -1,0 +1,1 @@
+"""What tests share: private servers, fixtures, makers of test data."""

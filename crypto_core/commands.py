@@ -1,0 +1,327 @@
+"""The typed commands and their results, and the bodies of command and reply envelopes.
+
+    request body = {"command": NAME, "arguments": {…}, "nonce": 32 bytes, "time": ms}
+    reply body   = {"nonce": …, "time": ms, "result": {…}}  or  {"nonce": …, "time": ms, "error": {"code", "message"}}
+
+No argument says who is asking: the user is the session's user.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
+
+from crypto_core import cbor, limits, schema, sealed, suite
+from crypto_core.documents import REVISION_MAX, SignedDocument
+from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
+from crypto_core.ids import (
+    LetterIdField,
+    Milliseconds,
+    MomentField,
+    NonceField,
+    UserIdField,
+)
+from crypto_core.mailbox import NUMBER_MAX, Entry
+from crypto_core.schema import Range, Size
+
+R = TypeVar("R")
+
+CertificateField = Annotated[bytes, Size(1, limits.CERTIFICATE_BYTES)]
+HeadField = Annotated[bytes, Size(1, limits.KIB)]
+MESSAGE_BYTES: Final = 512
+
+
+class ErrorCode(enum.Enum):
+    """Why a command was refused. Signed and sealed as every reply."""
+
+    MALFORMED = "malformed"  #: the request is not of the protocol
+    TOO_LARGE = "too-large"  #: a named limit is passed
+    CLOCK = "clock"  #: the request is dated too far from the repository's clock
+    COUNTER_USED = "counter-used"  #: another envelope was already accepted under this counter
+    LOGIN_NEEDED = "login-needed"  #: the session has no citizen
+    NOT_ALLOWED = "not-allowed"  #: this citizen may not do this
+    NOT_FOUND = "not-found"  #: no such person, letter or box entry for this citizen
+    CONFLICT = "conflict"  #: something else is stored under this id
+    CERTIFICATE = "certificate"  #: a certificate is refused: chain, time or revocation
+    SIGNATURE = "signature"  #: a card signature does not verify
+    TOO_MANY = "too-many"  #: asked too often; wait
+    UNAVAILABLE = "unavailable"  #: the repository cannot do this now; try again
+
+
+class RefusedByRepository(ProtocolError):
+    """The repository's signed refusal of a command."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# ------------------------------------------------------------------------------------------------------ commands
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Registers the citizen, or replaces their registration by a later revision."""
+
+    registration: SignedDocument
+    authentication_certificate: CertificateField
+    signature_certificate: CertificateField | None
+    intermediates: Annotated[tuple[CertificateField, ...], Size(0, limits.CERTIFICATES)]
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """People: one exact `user` (with `history`: all revisions), or those whose name contains `query`, page by page."""
+
+    user: UserIdField | None
+    query: Annotated[str, Size(0, limits.QUERY_BYTES)] | None
+    history: bool
+    after: UserIdField | None
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """The letters of the caller's box that were not read yet, after entry `after`."""
+
+    after: Annotated[int, Range(0, NUMBER_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """The entries of the caller's mailbox after entry `after`, with the sealed heads or (`heads` false) without."""
+
+    after: Annotated[int, Range(0, NUMBER_MAX)]
+    heads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A sealed letter; source, destinations and copy are named in its protected headers and checked."""
+
+    head: Annotated[bytes, Size(1, limits.SEALED_HEAD_BYTES)]
+    body: Annotated[bytes, Size(1, limits.SEALED_BODY_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recv:
+    """A letter of the caller's box, by author and id; marks it read if it was received."""
+
+    author: UserIdField
+    letter: LetterIdField
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A sealed reading receipt for a letter that the caller has read."""
+
+    receipt: Annotated[bytes, Size(1, limits.RECEIPT_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The caller's own letter and all of its receipts."""
+
+    letter: LetterIdField
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Ends this session: its record is deleted."""
+
+
+Command = Create | List | New | All | Send | Recv | Receipt | Status | Close
+
+
+# ------------------------------------------------------------------------------------------------------- results
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One registration with what a reader needs to check it. `revision` 1 is the first."""
+
+    user: UserIdField
+    revision: Annotated[int, Range(1, REVISION_MAX)]
+    registration: SignedDocument
+    authentication_certificate: CertificateField
+    signature_certificate: CertificateField | None
+    intermediates: Annotated[tuple[CertificateField, ...], Size(0, limits.CERTIFICATES)]
+    accepted: MomentField
+
+
+@dataclass(frozen=True, slots=True)
+class CreateResult:
+    user: UserIdField
+    revision: Annotated[int, Range(1, REVISION_MAX)]
+    accepted: MomentField
+
+
+@dataclass(frozen=True, slots=True)
+class ListResult:
+    """`next` is the value of `after` for the next page, absent on the last."""
+
+    people: Annotated[tuple[Person, ...], Size(0, limits.LIST_PAGE)]
+    next: UserIdField | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoxEntry:
+    """A mailbox entry, with the sealed object as its owner may see it (absent where it was not asked for)."""
+
+    entry: Entry
+    view: sealed.SealedView | None
+    read: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BoxResult:
+    """NEW and ALL: entries in order, the signed head of the mailbox, and `next`, if there are more entries."""
+
+    entries: Annotated[tuple[BoxEntry, ...], Size(0, limits.CHAIN_PAGE)]
+    head: HeadField
+    next: Annotated[int, Range(0, NUMBER_MAX)] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """The acceptance: a signed head for the sender's mailbox, then one for each recipient's in their order."""
+
+    letter: LetterIdField
+    accepted: MomentField
+    heads: Annotated[tuple[HeadField, ...], Size(1, limits.RECIPIENTS + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class RecvResult:
+    entry: BoxEntry
+    body: Annotated[bytes, Size(1, limits.SEALED_BODY_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptResult:
+    """The acceptance of a receipt: a signed head of the reader's mailbox."""
+
+    accepted: MomentField
+    head: HeadField
+
+
+@dataclass(frozen=True, slots=True)
+class StatusResult:
+    """The sender's own entry, the acceptance (as in SendResult) and the receipt entries for it, in order."""
+
+    letter: BoxEntry
+    receipts: Annotated[tuple[BoxEntry, ...], Size(0, limits.RECIPIENTS)]
+    heads: Annotated[tuple[HeadField, ...], Size(1, limits.RECIPIENTS + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseResult:
+    closed: bool
+
+
+COMMANDS: Final[dict[str, type[Any]]] = {
+    "CREATE": Create,
+    "LIST": List,
+    "NEW": New,
+    "ALL": All,
+    "SEND": Send,
+    "RECV": Recv,
+    "RECEIPT": Receipt,
+    "STATUS": Status,
+    "CLOSE": Close,
+}
+_NAMES: Final = {kind: name for name, kind in COMMANDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The body of a command envelope."""
+
+    command: Command
+    nonce: bytes
+    time: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class _RequestBody:
+    command: Annotated[str, Size(1, 16)]
+    nonce: NonceField
+    time: MomentField
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorBody:
+    code: ErrorCode
+    message: Annotated[str, Size(1, MESSAGE_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class _ReplyBody:
+    nonce: NonceField
+    time: MomentField
+
+
+def name_of(command: Command) -> str:
+    """The command's name on the wire."""
+    return _NAMES[type(command)]
+
+
+def encode_request(command: Command, nonce: bytes, now: Milliseconds) -> bytes:
+    """The body of a command envelope. Raises Malformed or LimitExceeded before anything is sent."""
+    body = schema.to_map(_RequestBody(name_of(command), nonce, now))
+    data = cbor.encode({**body, "arguments": schema.to_map(command)})
+    if len(data) > limits.ENVELOPE_BYTES - limits.KIB:
+        raise LimitExceeded(f"a command of {len(data)} bytes, over the limit")
+    return data
+
+
+def decode_request(data: bytes) -> Request:
+    """Raises Malformed or LimitExceeded."""
+    value = cbor.decode(data, limits.ENVELOPE_BYTES)
+    arguments = value.pop("arguments", None) if type(value) is dict else None
+    body = schema.from_map(_RequestBody, value)
+    kind = COMMANDS.get(body.command)
+    if kind is None:
+        raise Malformed("an unknown command")
+    return Request(schema.from_map(kind, arguments), body.nonce, body.time)
+
+
+def nonce_of(data: bytes) -> bytes | None:
+    """The nonce of a request body that may be malformed otherwise, so that its refusal can be bound to it."""
+    try:
+        value = cbor.decode(data, limits.ENVELOPE_BYTES)
+    except ProtocolError:
+        return None
+    nonce = value.get("nonce") if type(value) is dict else None
+    return nonce if type(nonce) is bytes and len(nonce) == 32 else None
+
+
+def encode_reply(nonce: bytes, now: Milliseconds, result: Any) -> bytes:
+    """The body of a reply with a result."""
+    return cbor.encode({**schema.to_map(_ReplyBody(nonce, now)), "result": schema.to_map(result)})
+
+
+def encode_refusal(nonce: bytes, now: Milliseconds, code: ErrorCode, message: str) -> bytes:
+    """The body of a reply that refuses; `message` says in one line what happened and what to do."""
+    text = message.encode("utf-8", "replace")[:MESSAGE_BYTES].decode("utf-8", "ignore") or code.value
+    return cbor.encode({**schema.to_map(_ReplyBody(nonce, now)), "error": schema.to_map(_ErrorBody(code, text))})
+
+
+def decode_reply(data: bytes, kind: type[R], nonce: bytes) -> R:
+    """The result in a reply body that answers `nonce`.
+
+    Raises RefusedByRepository for a refusal, BindingMismatch for another nonce, Malformed.
+    """
+    value = cbor.decode(data, limits.ENVELOPE_BYTES)
+    if type(value) is not dict:
+        raise Malformed("a reply is a map")
+    result, error = value.pop("result", None), value.pop("error", None)
+    body = schema.from_map(_ReplyBody, value)
+    if not suite.equal(body.nonce, nonce):
+        raise BindingMismatch("the reply carries another nonce")
+    if error is not None and result is None:
+        refusal = schema.from_map(_ErrorBody, error)
+        raise RefusedByRepository(refusal.code, refusal.message)
+    if error is not None:
+        raise Malformed("a reply with a result and an error")
+    return schema.from_map(kind, result)

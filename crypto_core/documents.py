@@ -1,0 +1,178 @@
+"""The documents that a card signs, and the only things that it ever signs.
+
+Each is a small canonical JSON object whose members `type`, `version` and `repository` are checked before anything
+else: a signature given for one type, or for one repository, cannot serve as another. The signature is a detached
+CMS signature beside the document (see the room `pki`); this module knows only the document's bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final, TypeVar
+
+from crypto_core import canonical_json, limits, schema, suite
+from crypto_core.errors import BindingMismatch, Malformed
+from crypto_core.ids import (
+    Digest,
+    DigestField,
+    LetterIdField,
+    MomentField,
+    RepositoryId,
+    RepositoryIdField,
+    SessionIdField,
+    UserId,
+    UserIdField,
+)
+from crypto_core.keys import ED25519_BYTES, SEALING_PUBLIC_BYTES, SealingPublicKey
+from crypto_core.schema import Range, Size
+
+VERSION: Final = 1
+MEDIA_TYPE_BYTES: Final = 127
+REVISION_MAX: Final = 2**31 - 1
+ATTACHMENTS: Final = 256
+REFERENCES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDocument:
+    """A document with the detached CMS signature of a card, both as bytes; nothing of it is verified yet."""
+
+    document: Annotated[bytes, Size(2, limits.DOCUMENT_BYTES)]
+    signature: Annotated[bytes, Size(1, limits.SIGNATURE_BYTES)]
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of the document's bytes, as `sha256sum` prints it."""
+        return suite.sha256(self.document)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Binds one session to one citizen. Signed with the authentication key."""
+
+    TYPE: ClassVar[str] = "login"
+
+    repository: RepositoryIdField
+    user: UserIdField
+    session: SessionIdField
+    transcript: DigestField
+    app_key: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)]
+    time: MomentField
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A citizen's public record. Signed with the authentication key, whose certificate gives the user id.
+
+    `previous` is the SHA-256 of the document of the revision before, absent in revision 1.
+    """
+
+    TYPE: ClassVar[str] = "registration"
+
+    repository: RepositoryIdField
+    user: UserIdField
+    revision: Annotated[int, Range(1, REVISION_MAX)]
+    authentication_certificate: DigestField
+    signature_certificate: DigestField | None
+    sealing_key: Annotated[bytes, Size(SEALING_PUBLIC_BYTES, SEALING_PUBLIC_BYTES)]
+    previous: DigestField | None
+    time: MomentField
+
+    @property
+    def sealing(self) -> SealingPublicKey:
+        return SealingPublicKey(self.sealing_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A citizen and the registration (SHA-256 of its document) that was used."""
+
+    user: UserIdField
+    registration: DigestField
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Subject, body or attachment: media type, size in bytes and salted digest (see `letter.part_digest`)."""
+
+    media_type: Annotated[str, Size(1, MEDIA_TYPE_BYTES)]
+    size: Annotated[int, Range(0, 2**41)]
+    digest: DigestField
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """The content document of a letter. Signed by its sender with the signature key, or the authentication key."""
+
+    TYPE: ClassVar[str] = "letter"
+
+    repository: RepositoryIdField
+    id: LetterIdField
+    from_: Party
+    to: Annotated[tuple[UserIdField, ...], Size(1, limits.RECIPIENTS)]
+    time: MomentField
+    subject: Part
+    body: Part
+    attachments: Annotated[tuple[Part, ...], Size(0, ATTACHMENTS)]
+    references: Annotated[tuple[DigestField, ...], Size(0, REFERENCES)]
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxPosition:
+    """Where a letter stands in its reader's mailbox: number (from 1) and entry hash."""
+
+    number: Annotated[int, Range(1, 2**53 - 1)]
+    entry: DigestField
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingReceipt:
+    """Says that `reader` opened the letter whose content document and body have these digests."""
+
+    TYPE: ClassVar[str] = "reading-receipt"
+
+    repository: RepositoryIdField
+    letter: LetterIdField
+    document: DigestField
+    body: DigestField
+    reader: Party
+    sender: UserIdField
+    position: MailboxPosition
+    time: MomentField
+
+
+Document = Login | Registration | Letter | ReadingReceipt
+D = TypeVar("D", Login, Registration, Letter, ReadingReceipt)
+
+
+def encode(document: Document) -> bytes:
+    """The canonical bytes that are signed. Raises Malformed or LimitExceeded if a field is out of its bounds."""
+    members = schema.to_document(document)
+    members["type"] = document.TYPE
+    members["version"] = VERSION
+    data = canonical_json.encode(members)
+    if len(data) > limits.DOCUMENT_BYTES:
+        raise Malformed("a document over its limit")
+    return data
+
+
+def decode(kind: type[D], data: bytes, repository: RepositoryId) -> D:
+    """The document of this kind for this repository.
+
+    Raises Malformed for other bytes, and BindingMismatch for a document of another type, version or repository.
+    """
+    members: Any = canonical_json.decode(data)
+    if type(members) is not dict:
+        raise Malformed("a document is a JSON object")
+    found = (members.pop("type", None), members.pop("version", None), members.get("repository"))
+    if found != (kind.TYPE, VERSION, repository) or type(found[1]) is not int:
+        raise BindingMismatch(
+            f"a document of type {kind.TYPE!r}, version {VERSION}, for repository {repository} is needed here; "
+            f"this one says {found[0]!r:.40}, {found[1]!r:.40}, {found[2]!r:.40}"
+        )
+    return schema.from_document(kind, members)
+
+
+def recipients_in_order(users: set[UserId]) -> tuple[UserId, ...]:
+    """Recipients in the one order that documents and wraps use: ascending bytes."""
+    return tuple(sorted(users))

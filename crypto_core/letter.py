@@ -1,0 +1,188 @@
+"""Letters: what is sealed, and how a reader takes it apart.
+
+A letter has two sealed parts under one content secret. The *head* (a sealed object) holds the signed content document,
+the subject and the salts; the *body* (a COSE_Encrypt0) lies beside it, named by its hash in the head's protected
+header, so that a client can show a list without fetching bodies.
+
+Opening a letter here proves that it was sealed for this reader and that all parts belong together. Who signed it is
+checked by the caller, over `OpenedHead.signed`, with the registration that the document names.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from crypto_core import cbor, cose, documents, labels, limits, schema, sealed, suite
+from crypto_core.documents import Letter, Part, Party, SignedDocument
+from crypto_core.errors import BindingMismatch, LimitExceeded
+from crypto_core.ids import (
+    LETTER_ID_BYTES,
+    SALT_BYTES,
+    Digest,
+    LetterId,
+    Milliseconds,
+    NonceField,
+    RepositoryId,
+    UserId,
+)
+from crypto_core.keys import SealingKey, SealingPublicKey
+from crypto_core.schema import Size
+from crypto_core.sealed import ContentSecret, SealedView
+
+SUBJECT_MEDIA_TYPE: Final = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The plaintext of a letter's head part. The salts stay outside of the document, so that a redacted proof says nothing."""
+
+    signed: SignedDocument
+    subject: Annotated[str, Size(0, limits.SUBJECT_BYTES)]
+    subject_salt: NonceField
+    body_salt: NonceField
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A letter ready to be signed: the document's bytes go to the card, everything else waits for the signature."""
+
+    document: bytes
+    letter: Letter
+    subject: str
+    subject_salt: bytes
+    body: bytes
+    body_salt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealedLetter:
+    """The two parts that go to the repository."""
+
+    head: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedHead:
+    """An opened head: bound to this reader, letter and author; its card signature is not verified here."""
+
+    letter: Letter
+    signed: SignedDocument
+    subject: str
+    body_salt: bytes
+    body_hash: Digest
+    secret: ContentSecret
+
+
+def draft(
+    repository: RepositoryId,
+    letter_id: LetterId,
+    sender: Party,
+    to: set[UserId],
+    time: Milliseconds,
+    subject: str,
+    body: bytes,
+    media_type: str = SUBJECT_MEDIA_TYPE,
+) -> Draft:
+    """A letter with fresh salts. Raises LimitExceeded before anything is signed.
+
+    A sender is among the recipients only when writing to nobody else: they have the copy anyway.
+    """
+    if len(body) > limits.BODY_BYTES:
+        raise LimitExceeded(f"the body has {len(body)} bytes; the limit is {limits.BODY_BYTES}")
+    if len(subject.encode("utf-8", "surrogatepass")) > limits.SUBJECT_BYTES:
+        raise LimitExceeded(f"the subject has more than {limits.SUBJECT_BYTES} bytes")
+    if len(to) > limits.RECIPIENTS:
+        raise LimitExceeded(f"{len(to)} recipients; the limit is {limits.RECIPIENTS}")
+    others = to - {sender.user} or to
+    subject_salt, body_salt = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(SALT_BYTES)
+    subject_bytes = subject.encode("utf-8", "surrogatepass")
+    document = Letter(
+        repository=repository,
+        id=letter_id,
+        from_=sender,
+        to=documents.recipients_in_order(others),
+        time=time,
+        subject=Part(SUBJECT_MEDIA_TYPE, len(subject_bytes), part_digest(subject_salt, subject_bytes)),
+        body=Part(media_type, len(body), part_digest(body_salt, body)),
+        attachments=(),
+        references=(),
+    )
+    return Draft(documents.encode(document), document, subject, subject_salt, body, body_salt)
+
+
+def seal(written: Draft, signature: bytes, readers: Mapping[UserId, SealingPublicKey]) -> SealedLetter:
+    """Seals a signed draft for `readers`: the recipients and the sender."""
+    document = written.letter
+    if readers.keys() != {*document.to, document.from_.user}:
+        raise BindingMismatch("the sealing keys are not those of the sender and the recipients of the document")
+    secret = ContentSecret.generate()
+    body = cose.encrypt0(
+        secret.key(labels.LETTER_BODY, document.id),
+        {cose.ALG: cose.ALG_A256GCM_COMMITTING, cose.LABEL: labels.LETTER_BODY, cose.LETTER: document.id},
+        written.body,
+    )
+    head = Head(SignedDocument(written.document, signature), written.subject, written.subject_salt, written.body_salt)
+    sealed_head = sealed.seal(
+        sealed.LETTER,
+        document.repository,
+        document.id,
+        document.from_.user,
+        readers,
+        secret,
+        cbor.encode(schema.to_map(head)),
+        suite.sha256(body),
+    )
+    return SealedLetter(sealed_head, body)
+
+
+def open_head(
+    view: SealedView, repository: RepositoryId, reader: UserId, keys: Mapping[bytes, SealingKey]
+) -> OpenedHead:
+    """Opens a head and checks that document, routing, readers and subject belong together.
+
+    Raises ProtocolError: BindingMismatch when the parts are of different letters or `reader` is not named in it.
+    """
+    routing = view.routing(sealed.LETTER)
+    secret, plaintext = view.open(sealed.LETTER, repository, reader, keys)
+    head = schema.from_map(Head, cbor.decode(plaintext, limits.HEAD_BYTES))
+    document = documents.decode(Letter, head.signed.document, repository)
+    if document.id != routing.letter or document.from_.user != routing.author:
+        raise BindingMismatch("the signed document is of another letter than the one it came with")
+    if reader != document.from_.user and reader not in document.to:
+        raise BindingMismatch("the signed document does not name you among its recipients")
+    _require_part(document.subject, head.subject_salt, head.subject.encode("utf-8"), "subject")
+    if routing.body_hash is None:
+        raise BindingMismatch("the head names no body")
+    return OpenedHead(document, head.signed, head.subject, head.body_salt, routing.body_hash, secret)
+
+
+def open_body(head: OpenedHead, sealed_body: bytes) -> bytes:
+    """The body of an opened head. Raises BindingMismatch if it is not the one that was signed."""
+    if suite.sha256(sealed_body) != head.body_hash:
+        raise BindingMismatch("the body is not the one that belongs to this letter")
+    message = cose.read_encrypt0(sealed_body, limits.SEALED_BODY_BYTES)
+    found = cose.expect(
+        message.headers,
+        cose.ALG_A256GCM_COMMITTING,
+        labels.LETTER_BODY,
+        letter=(cose.LETTER, bytes, LETTER_ID_BYTES, LETTER_ID_BYTES),
+    )
+    if found["letter"] != head.letter.id:
+        raise BindingMismatch("the body is of another letter")
+    body = message.decrypt(head.secret.key(labels.LETTER_BODY, head.letter.id))
+    _require_part(head.letter.body, head.body_salt, body, "body")
+    return body
+
+
+def part_digest(salt: bytes, data: bytes) -> Digest:
+    """The digest of a part in the content document: SHA-256 over label, salt (32 bytes) and the part's bytes."""
+    return suite.labelled_hash(labels.CONTENT_DIGEST, salt, data)
+
+
+def _require_part(part: Part, salt: bytes, data: bytes, name: str) -> None:
+    if part.size != len(data) or not suite.equal(part.digest, part_digest(salt, data)):
+        raise BindingMismatch(f"the {name} was changed after the letter was signed")

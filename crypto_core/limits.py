@@ -1,0 +1,49 @@
+"""The limits that both sides keep, each with its unit. A limit is checked before anything is lost or allocated.
+
+Sizes in bytes unless a name says otherwise; times in milliseconds where a name ends in `_MS`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+SECOND_MS: Final = 1000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+
+# Wire objects
+CBOR_DEPTH: Final = 16  #: nested containers
+ENVELOPE_BYTES: Final = 10 * MIB  #: one message on the broker, either way
+HANDSHAKE_BYTES: Final = 64 * KIB  #: hello, answer, descriptor request and answer
+DOCUMENT_BYTES: Final = 64 * KIB  #: one canonical JSON document that a card signs
+SIGNATURE_BYTES: Final = 64 * KIB  #: one detached CMS signature with its certificates
+CERTIFICATE_BYTES: Final = 8 * KIB  #: one certificate, DER
+CERTIFICATES: Final = 8  #: certificates that travel with one registration
+
+# Letters
+BODY_BYTES: Final = 8 * MIB  #: the body of a letter, before sealing
+SUBJECT_BYTES: Final = 1 * KIB  #: the subject, UTF-8
+RECIPIENTS: Final = 64  #: recipients of one letter, its sender not counted
+HEAD_BYTES: Final = 192 * KIB  #: the head part of a letter, before sealing
+SEALED_HEAD_BYTES: Final = 512 * KIB  #: a sealed head with the key wraps of all recipients
+SEALED_BODY_BYTES: Final = BODY_BYTES + 4 * KIB
+RECEIPT_BYTES: Final = 192 * KIB  #: a sealed receipt
+
+# Lists
+LIST_PAGE: Final = 50  #: people in one LIST reply
+LIST_PAGES_A_MINUTE: Final = 60  #: LIST pages that one citizen may ask for in a minute
+QUERY_BYTES: Final = 256
+MAILBOX_PAGE: Final = 100  #: entries in one NEW or ALL reply that carries heads
+CHAIN_PAGE: Final = 2000  #: entries in one ALL reply without heads
+PAGE_BYTES: Final = 4 * MIB  #: payload of one page
+
+# Time
+CLOCK_SKEW_MS: Final = 5 * MINUTE_MS  #: how far the clocks of client and repository may differ
+HANDSHAKE_MS: Final = 10 * MINUTE_MS  #: from answer to confirm: includes the time to find and type a PIN
+SESSION_MS: Final = 8 * HOUR_MS  #: life of a session
+SESSION_COMMANDS: Final = 100_000  #: commands in one session
+DESCRIPTOR_MS: Final = 400 * DAY_MS  #: longest validity of a descriptor
+COUNTER_MAX: Final = SESSION_COMMANDS  #: highest counter that a repository accepts

@@ -1,0 +1,135 @@
+"""Mailboxes as hash chains, and the signed heads that pin them.
+
+    entry_0 = H(label, repository, mailbox)
+    entry_n = H(label, repository, mailbox, n, time, kind, H(routing), object, entry_(n-1))
+
+A repository that drops, replaces, reorders or rolls back an entry cannot show a chain that connects to a head that the
+owner has already seen.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from crypto_core import cbor, cose, labels, limits, schema, suite
+from crypto_core.errors import BindingMismatch, ChainBroken
+from crypto_core.ids import (
+    Digest,
+    DigestField,
+    LetterIdField,
+    MomentField,
+    RepositoryId,
+    RepositoryIdField,
+    UserId,
+    UserIdField,
+)
+from crypto_core.keys import SigningKey, VerifyKey
+from crypto_core.schema import Range, Size
+
+NUMBER_MAX = 2**53 - 1
+
+
+class EntryKind(enum.Enum):
+    """What an entry records for the mailbox's owner."""
+
+    RECEIVED = "received"  #: a letter to the owner
+    SENT = "sent"  #: a letter by the owner: the copy
+    RECEIPT = "receipt"  #: a reading receipt for a letter of the owner
+    RECEIPT_SENT = "receipt-sent"  #: a reading receipt by the owner
+    TOMBSTONE = "tombstone"  #: the owner deleted a letter from the box
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRouting:
+    """Between whom: `author` of the letter or receipt, and its `recipients` in ascending order."""
+
+    letter: LetterIdField
+    author: UserIdField
+    recipients: Annotated[tuple[UserIdField, ...], Size(1, limits.RECIPIENTS)]
+
+    @property
+    def digest(self) -> Digest:
+        return suite.labelled_hash(labels.MAILBOX_ROUTING, self.letter, self.author, list(self.recipients))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: number from 1, the repository's time, kind, routing, and the hash of the stored object."""
+
+    number: Annotated[int, Range(1, NUMBER_MAX)]
+    time: MomentField
+    kind: EntryKind
+    routing: EntryRouting
+    object: DigestField
+
+    def hash(self, repository: RepositoryId, mailbox: UserId, previous: Digest) -> Digest:
+        return suite.labelled_hash(
+            labels.MAILBOX_ENTRY,
+            repository,
+            mailbox,
+            self.number,
+            self.time,
+            self.kind.value,
+            self.routing.digest,
+            self.object,
+            previous,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The state of a mailbox: the hash of entry `number` (0: empty), and when the repository signed this."""
+
+    repository: RepositoryIdField
+    mailbox: UserIdField
+    number: Annotated[int, Range(0, NUMBER_MAX)]
+    entry: DigestField
+    time: MomentField
+
+
+def genesis(repository: RepositoryId, mailbox: UserId) -> Digest:
+    """The hash that stands before entry 1."""
+    return suite.labelled_hash(labels.MAILBOX, repository, mailbox)
+
+
+def extend(
+    repository: RepositoryId,
+    mailbox: UserId,
+    number: int,
+    previous: Digest,
+    entries: Sequence[Entry],
+    time: int = 0,
+) -> list[Digest]:
+    """The hashes of `entries`, which must follow entry `number` with hash `previous` and time `time` without a gap.
+
+    Raises ChainBroken for a gap, a repeat, or a time that goes back.
+    """
+    hashes: list[Digest] = []
+    for expected, entry in enumerate(entries, number + 1):
+        if entry.number != expected:
+            raise ChainBroken(f"mailbox entry {expected} is missing: entry {entry.number} came in its place")
+        if entry.time < time:
+            raise ChainBroken(f"mailbox entry {expected} is dated before the one that it follows")
+        previous, time = entry.hash(repository, mailbox, previous), entry.time
+        hashes.append(previous)
+    return hashes
+
+
+def sign_head(key: SigningKey, head: Head) -> bytes:
+    """The head as a COSE_Sign1 of the repository."""
+    headers = {cose.ALG: cose.ALG_ED25519, cose.LABEL: labels.MAILBOX_HEAD}
+    return cose.sign1(key, headers, cbor.encode(schema.to_map(head)))
+
+
+def read_head(data: bytes, key: VerifyKey, repository: RepositoryId, mailbox: UserId) -> Head:
+    """A verified head of this mailbox. Raises ProtocolError."""
+    message = cose.read_sign1(data, limits.KIB)
+    payload = message.verify(key)
+    cose.expect(message.headers, cose.ALG_ED25519, labels.MAILBOX_HEAD)
+    head = schema.from_map(Head, cbor.decode(payload, limits.KIB))
+    if head.repository != repository or head.mailbox != mailbox:
+        raise BindingMismatch("a head of another mailbox")
+    return head

@@ -1,0 +1,261 @@
+"""Sealed objects: one ciphertext, readable by its recipients and by its author (the copy), by nobody else.
+
+A sealed object is a COSE_Encrypt. A fresh content secret of 32 bytes is wrapped for each reader with HPKE; the wrap's
+info names repository, letter, author and reader, so that a wrap serves in no other place. From the content secret
+come, by HKDF-Expand with different labels and the letter id, the content key and IV, and a commitment that stands in
+the protected header and is checked before anything is decrypted: AES-GCM alone does not commit to its key, and without
+the commitment one ciphertext could be made to open to different letters for different readers.
+
+The repository hands each reader a `SealedView`: everything but the other readers' wraps, of which it gives the hashes,
+so that every reader computes the same object hash, the one in the mailbox chain.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Annotated, Any
+
+from crypto_core import cbor, cose, labels, limits, suite
+from crypto_core.errors import BindingMismatch, DecryptionFailed, Malformed
+from crypto_core.ids import (
+    DIGEST_BYTES,
+    LETTER_ID_BYTES,
+    USER_ID_BYTES,
+    Digest,
+    DigestField,
+    LetterId,
+    RepositoryId,
+    UserId,
+)
+from crypto_core.keys import KEY_ID_BYTES, SealingKey, SealingPublicKey
+from crypto_core.schema import Size
+from crypto_core.suite import ContentKey
+
+WRAP_BYTES = 4 * limits.KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is sealed: its label, the label of its wraps, its size limit, and whether a body lies beside it."""
+
+    label: str
+    wrap_label: str
+    max_bytes: int
+    has_body: bool
+
+
+LETTER = Kind(labels.LETTER, labels.LETTER_WRAP, limits.SEALED_HEAD_BYTES, has_body=True)
+RECEIPT = Kind(labels.RECEIPT, labels.RECEIPT_WRAP, limits.RECEIPT_BYTES, has_body=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentSecret:
+    """32 random bytes from which the keys of one sealed object come."""
+
+    raw: bytes = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> ContentSecret:
+        return cls(secrets.token_bytes(suite.SECRET_BYTES))
+
+    def key(self, label: str, letter: LetterId) -> ContentKey:
+        return ContentKey.derive(self.raw, labels.CONTENT_KEY, label, letter)
+
+    def commitment(self, label: str, letter: LetterId) -> bytes:
+        return suite.expand(self.raw, DIGEST_BYTES, labels.COMMITMENT, label, letter)
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What the protected header says: public to the repository, believed by readers only after opening."""
+
+    letter: LetterId
+    author: UserId
+    body_hash: Digest | None
+    commitment: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealedView:
+    """A sealed object as one reader gets it. `wraps` are the SHA-256 of all encoded wraps, in their order."""
+
+    protected: Annotated[bytes, Size(1, limits.KIB)]
+    ciphertext: Annotated[bytes, Size(suite.TAG_BYTES, limits.SEALED_HEAD_BYTES)]
+    wrap: Annotated[bytes, Size(1, WRAP_BYTES)]
+    wraps: Annotated[tuple[DigestField, ...], Size(1, limits.RECIPIENTS + 1)]
+
+    @property
+    def object_hash(self) -> Digest:
+        return _object_hash(self.protected, self.ciphertext, self.wraps)
+
+    def routing(self, kind: Kind) -> Routing:
+        """Raises Malformed."""
+        return _routing(kind, cbor.decode(self.protected, limits.KIB))
+
+    def open(
+        self, kind: Kind, repository: RepositoryId, reader: UserId, keys: Mapping[bytes, SealingKey]
+    ) -> tuple[ContentSecret, bytes]:
+        """The content secret and the plaintext. `keys` are the reader's sealing keys by key id.
+
+        Raises DecryptionFailed when none of the keys opens it, BindingMismatch when it is wrapped for somebody else or
+        the commitment does not hold, Malformed for bytes that are no sealed object.
+        """
+        routing = self.routing(kind)
+        if suite.sha256(self.wrap) not in self.wraps:
+            raise BindingMismatch("the key wrap is not one of this object")
+        recipient = cose.read_recipient(cbor.decode(self.wrap, WRAP_BYTES))
+        user, key_id = _read_wrap_headers(kind, recipient)
+        if user != reader:
+            raise BindingMismatch("the key wrap is for somebody else")
+        if key_id not in keys:
+            raise DecryptionFailed(
+                f"sealed for the key {key_id.hex()}, which is not in this keystore; restore the backup that has it"
+            )
+        info = _wrap_info(kind, repository, routing.letter, routing.author, reader)
+        secret = ContentSecret(recipient.unwrap(keys[key_id], cose.ALG_A256GCM_COMMITTING, info))
+        _require_commitment(kind, routing, secret)
+        return secret, cose.decrypt_content(self.protected, self.ciphertext, secret.key(kind.label, routing.letter))
+
+
+@dataclass(frozen=True, slots=True)
+class SealedObject:
+    """A whole sealed object, as the author hands it in and the repository stores it once."""
+
+    protected: bytes
+    ciphertext: bytes
+    wraps: tuple[tuple[UserId, bytes], ...]
+    routing: Routing
+
+    @property
+    def readers(self) -> tuple[UserId, ...]:
+        return tuple(user for user, _ in self.wraps)
+
+    @property
+    def recipients(self) -> tuple[UserId, ...]:
+        """The readers but the author; the author alone when nobody else is there (a letter to oneself)."""
+        others = tuple(user for user in self.readers if user != self.routing.author)
+        return others or self.readers
+
+    @property
+    def object_hash(self) -> Digest:
+        return _object_hash(self.protected, self.ciphertext, self._wrap_hashes())
+
+    def view(self, reader: UserId) -> SealedView:
+        """What `reader` may see. Raises BindingMismatch if it is not sealed for them."""
+        for user, wrap in self.wraps:
+            if user == reader:
+                return SealedView(self.protected, self.ciphertext, wrap, self._wrap_hashes())
+        raise BindingMismatch("this object is not sealed for that person")
+
+    def _wrap_hashes(self) -> tuple[Digest, ...]:
+        return tuple(suite.sha256(wrap) for _, wrap in self.wraps)
+
+
+def seal(
+    kind: Kind,
+    repository: RepositoryId,
+    letter: LetterId,
+    author: UserId,
+    readers: Mapping[UserId, SealingPublicKey],
+    secret: ContentSecret,
+    plaintext: bytes,
+    body_hash: Digest | None = None,
+) -> bytes:
+    """An encoded sealed object for `readers`, to whom the author must belong (the copy).
+
+    `body_hash` is the SHA-256 of the sealed body, for kinds that have one. `secret` must be fresh: its keys serve once.
+    """
+    if author not in readers:
+        raise Malformed("the author is not among the readers: there would be no copy")
+    headers: dict[int, Any] = {
+        cose.ALG: cose.ALG_A256GCM_COMMITTING,
+        cose.LABEL: kind.label,
+        cose.LETTER: letter,
+        cose.SENDER: author,
+        cose.COMMITMENT: secret.commitment(kind.label, letter),
+    }
+    if body_hash is not None:
+        headers[cose.BODY_HASH] = body_hash
+    recipients = [
+        cose.wrap(
+            readers[user],
+            secret.raw,
+            _wrap_headers(kind, user, readers[user].key_id),
+            cose.ALG_A256GCM_COMMITTING,
+            _wrap_info(kind, repository, letter, author, user),
+        )
+        for user in sorted(readers)
+    ]
+    return cose.encrypt(secret.key(kind.label, letter), cbor.encode(headers), plaintext, recipients)
+
+
+def read(kind: Kind, data: bytes) -> SealedObject:
+    """Takes a sealed object apart and checks its form: headers, order and uniqueness of readers, a copy for the author.
+
+    Raises Malformed or LimitExceeded.
+    """
+    message = cose.read_encrypt(data, kind.max_bytes)
+    routing = _routing(kind, message.headers)
+    users = [_read_wrap_headers(kind, recipient)[0] for recipient in message.recipients]
+    if any(a >= b for a, b in pairwise(users)):
+        raise Malformed("readers are not in ascending order, or one stands twice")
+    if routing.author not in users:
+        raise Malformed("there is no copy for the author")
+    if len(users) > limits.RECIPIENTS + 1:
+        raise Malformed(f"more than {limits.RECIPIENTS} recipients")
+    wraps = tuple(cbor.encode(recipient.encode()) for recipient in message.recipients)
+    if any(len(wrap) > WRAP_BYTES for wrap in wraps):
+        raise Malformed("a key wrap over its limit")
+    return SealedObject(message.protected, message.ciphertext, tuple(zip(users, wraps, strict=True)), routing)
+
+
+def _routing(kind: Kind, headers: cose.Headers) -> Routing:
+    wanted: dict[str, tuple[int, type, int, int]] = {
+        "letter": (cose.LETTER, bytes, LETTER_ID_BYTES, LETTER_ID_BYTES),
+        "author": (cose.SENDER, bytes, USER_ID_BYTES, USER_ID_BYTES),
+        "commitment": (cose.COMMITMENT, bytes, DIGEST_BYTES, DIGEST_BYTES),
+    }
+    if kind.has_body:
+        wanted["body_hash"] = (cose.BODY_HASH, bytes, DIGEST_BYTES, DIGEST_BYTES)
+    if type(headers) is not dict:
+        raise Malformed("protected headers are a map")
+    found = cose.expect(headers, cose.ALG_A256GCM_COMMITTING, kind.label, **wanted)
+    return Routing(found["letter"], found["author"], found.get("body_hash"), found["commitment"])
+
+
+def _require_commitment(kind: Kind, routing: Routing, secret: ContentSecret) -> None:
+    if len(secret.raw) != suite.SECRET_BYTES:
+        raise Malformed("a content secret has 32 bytes")
+    if not suite.equal(secret.commitment(kind.label, routing.letter), routing.commitment):
+        raise BindingMismatch("the key commitment does not hold: this object was made to open in several ways")
+
+
+def _wrap_headers(kind: Kind, reader: UserId, key_id: bytes) -> dict[int, Any]:
+    return {
+        cose.ALG: cose.ALG_HPKE_9_KE,
+        cose.LABEL: kind.wrap_label,
+        cose.KID: key_id,
+        cose.RECIPIENT: reader,
+    }
+
+
+def _read_wrap_headers(kind: Kind, recipient: cose.Recipient) -> tuple[UserId, bytes]:
+    found = cose.expect(
+        recipient.headers,
+        cose.ALG_HPKE_9_KE,
+        kind.wrap_label,
+        user=(cose.RECIPIENT, bytes, USER_ID_BYTES, USER_ID_BYTES),
+        key_id=(cose.KID, bytes, KEY_ID_BYTES, KEY_ID_BYTES),
+    )
+    return UserId(found["user"]), found["key_id"]
+
+
+def _wrap_info(kind: Kind, repository: RepositoryId, letter: LetterId, author: UserId, reader: UserId) -> bytes:
+    return cbor.encode([kind.wrap_label, repository, letter, author, reader])
+
+
+def _object_hash(protected: bytes, ciphertext: bytes, wraps: Iterable[bytes]) -> Digest:
+    return suite.labelled_hash(labels.SEALED_OBJECT, suite.sha256(protected), suite.sha256(ciphertext), list(wraps))

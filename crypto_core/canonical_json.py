@@ -1,8 +1,8 @@
 """Canonical JSON (RFC 8785), the form of everything that a card signs.
 
-Only objects, arrays, texts, booleans, null and integers up to 2^53 - 1 in magnitude: no fractions, so that every implementation
-prints the same number. Decoding accepts exactly what encoding writes; duplicate members, other orders, other
-spellings of a text and surrounding white space are refused.
+Only objects, arrays, texts, booleans, null and integers up to 2^53 - 1 in magnitude: no fractions, so that every
+implementation prints the same number. Decoding accepts exactly what encoding writes; duplicate members, other orders,
+other spellings of a text and surrounding white space are refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def decode(data: bytes, max_bytes: int = limits.DOCUMENT_BYTES) -> Any:
 
 
 def _refuse_number(text: str) -> Any:
-    raise ValueError("only integers are used")
+    raise ValueError(f"only integers are used, not {text:.20}")
 
 
 def _check(value: Any, depth: int) -> None:

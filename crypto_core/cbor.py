@@ -56,7 +56,8 @@ def _refuse(*_: object) -> Any:
 
 
 #: Tags that the library would turn into dates, numbers, patterns or references before anything could be checked.
-_REFUSE_TAGS: Final[dict[int, Callable[..., Any]]] = dict.fromkeys((0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 43000, 52, 54, 100, 256, 258, 260, 261, 1004, 55799), _refuse)
+_FOREIGN_TAGS: Final = frozenset(range(64)) - _TAGS | {100, 256, 258, 260, 261, 1004, 43000, 55799}
+_REFUSE_TAGS: Final[dict[int, Callable[..., Any]]] = dict.fromkeys(_FOREIGN_TAGS, _refuse)
 
 
 def _ordered(value: Any, depth: int) -> Any:

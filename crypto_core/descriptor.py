@@ -2,8 +2,8 @@
 
     Descriptor → COSE_Sign1 by the descriptor signer (P-256), whose certificate chain travels in x5chain
 
-This module checks the signature under the leaf's key; the caller checks the chain (room `pki`). The repository id is derived
-from the operator root and the repository's name, so that no other operator can make a repository with this id:
+This module checks the signature under the leaf's key; the caller checks the chain (room `pki`). The repository id is
+derived from the operator root and the repository's name, so that no other operator can make a repository with this id:
 what a card signed for one repository can never serve at another.
 """
 

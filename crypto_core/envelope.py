@@ -4,8 +4,8 @@
     reply   = Sign1(repository key, Encrypt0(reply key n, body))     header: session, n, salt, hash of the request
 
 Both inner parts have the outer protected header as associated data. The key of a command comes from the
-client-to-repository secret with session, counter and salt; the key of a reply also from the request's hash, with a salt that is new for
-every reply made, so that two workers that answer one envelope never use one key twice.
+client-to-repository secret with session, counter and salt; the key of a reply also from the request's hash, with a
+salt that is new for every reply made, so that two workers that answer one envelope never use one key twice.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import secrets
 from typing import Annotated, Final, NewType
@@ -31,6 +32,7 @@ DIGEST_BYTES: Final = 32
 NONCE_BYTES: Final = 32
 SALT_BYTES: Final = 32
 REPOSITORY_ID_CHARACTERS: Final = 32
+INSTALLATION_CHARACTERS: Final = 26
 
 # The same, as schema fields
 UserIdField = Annotated[UserId, Size(USER_ID_BYTES, USER_ID_BYTES)]
@@ -59,6 +61,11 @@ def new_nonce() -> bytes:
 def base32(data: bytes, characters: int) -> str:
     """The first `characters` characters of the lower-case base32 form (RFC 4648 section 6, no padding) of `data`."""
     return base64.b32encode(data).decode("ascii").lower().rstrip("=")[:characters]
+
+
+def installation_of(app_key: bytes) -> str:
+    """The name of an installation in queue names: 26 base32 characters of the SHA-256 of its app key (32 bytes raw)."""
+    return base32(hashlib.sha256(app_key).digest(), INSTALLATION_CHARACTERS)
 
 
 def repository_id(text: str) -> RepositoryId:

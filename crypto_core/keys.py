@@ -8,6 +8,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, x25519
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import (
     AEAD,
@@ -93,7 +94,7 @@ class EcdsaVerifyKey:
             raise SignatureInvalid("an ES256 signature has 64 bytes")
         r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
         try:
-            self.key.verify(ec_signature(r, s), data, ec.ECDSA(SHA256()))
+            self.key.verify(encode_dss_signature(r, s), data, ec.ECDSA(SHA256()))
         except (InvalidSignature, ValueError) as error:
             raise SignatureInvalid("the signature does not verify") from error
 
@@ -109,21 +110,13 @@ class EcdsaSigningKey:
             raise Malformed("a descriptor is signed with a P-256 key")
 
     def sign(self, data: bytes) -> bytes:
-        from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-
         r, s = decode_dss_signature(self.key.sign(data, ec.ECDSA(SHA256())))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
-def ec_signature(r: int, s: int) -> bytes:
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-
-    return encode_dss_signature(r, s)
-
-
 @dataclass(frozen=True, slots=True)
 class SealingPublicKey:
-    """An HPKE public key of KEM 0x647A: the ML-KEM-768 encapsulation key (1184 bytes), then the X25519 key (32 bytes)."""
+    """An HPKE public key of KEM 0x647A: ML-KEM-768 encapsulation key (1184 bytes), then X25519 key (32 bytes)."""
 
     raw: bytes
 

@@ -37,7 +37,7 @@ SUBJECT_MEDIA_TYPE: Final = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The plaintext of a letter's head part. The salts stay outside of the document, so that a redacted proof says nothing."""
+    """The plaintext of a head part. The salts stay outside of the document, so that a redacted proof says nothing."""
 
     signed: SignedDocument
     subject: Annotated[str, Size(0, limits.SUBJECT_BYTES)]

@@ -75,7 +75,7 @@ def open_receipt(
 
 
 def require_answers(opened: OpenedReceipt, head: OpenedHead) -> None:
-    """Raises BindingMismatch unless the receipt is for exactly this letter, from one of its recipients to its sender."""
+    """Raises BindingMismatch unless the receipt is for exactly this letter, by a recipient, to its sender."""
     receipt, letter = opened.receipt, head.letter
     expected = (letter.id, head.signed.digest, letter.body.digest, letter.from_.user)
     if (receipt.letter, receipt.document, receipt.body, receipt.sender) != expected:

@@ -139,7 +139,7 @@ def _decode(cls: type[T], data: Any, codec: _Codec) -> T:
     fields = _fields(typing.cast(Any, cls))
     unknown = data.keys() - {field.name for field in fields}
     if unknown:
-        raise Malformed(f"{cls.__name__}: unknown field {sorted(map(str, unknown))[0]!r:.60}")
+        raise Malformed(f"{cls.__name__}: unknown field {min(map(str, unknown))!r:.60}")
     values: dict[str, Any] = {}
     for field in fields:
         where = f"{cls.__name__}.{field.name}"

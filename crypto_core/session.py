@@ -59,8 +59,6 @@ from crypto_core.records import Cookie, KeyEncryptionKey, SessionRecord
 from crypto_core.schema import Range, Size
 from crypto_core.suite import ContentKey
 
-NO_AAD: Final = b""
-
 
 @dataclass(frozen=True, slots=True)
 class Hello:
@@ -208,7 +206,7 @@ class ConfirmSent:
     _keys: TrafficKeys
 
     def active(self, data: bytes) -> Session:
-        """Takes phase 4. Raises ProtocolError, or RefusedByRepository's data as a reply (see commands)."""
+        """Takes phase 4. Raises ProtocolError; RefusedByRepository when the repository refuses the login."""
         body = envelope.open_reply(
             data, self.descriptor.verify_key, self._keys, envelope.CONFIRM_COUNTER, suite.sha256(self.confirm)
         )
@@ -270,7 +268,7 @@ class AnsweredHello:
 
 @dataclass(frozen=True, slots=True)
 class OpenedConfirm:
-    """Phase 3, opened: the MAC holds and the login belongs to this transcript. Its card signature is not verified here."""
+    """Phase 3, opened: the MAC holds, the login belongs to this transcript. Its card signature is not verified yet."""
 
     cookie: Cookie
     login: Login | None

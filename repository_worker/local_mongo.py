@@ -1,0 +1,162 @@
+"""A private MongoDB server on this machine, for development, tests and the demonstration.
+
+    with LocalMongo(folder) as mongo:
+        client = pymongo.MongoClient(mongo.uri)
+
+It is a replica set of one member, so that transactions and `w: majority, j: true` mean what they mean in production.
+It listens on loopback alone, on a port of its own, and ends with the program that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pymongo
+import pymongo.errors
+
+from broker_config.private_process import (
+    LOOPBACK,
+    PrivateProcess,
+    ProgramMissing,
+    StartFailed,
+    clean_environment,
+    free_ports,
+)
+
+REPLICA_SET: Final = "smr"
+START_SECONDS: Final = 60
+STOP_SECONDS: Final = 10.0
+START_ATTEMPTS: Final = 3
+CACHE_GIGABYTES: Final = "0.25"  # mongod's own default is half the machine
+_PROBE_MILLISECONDS: Final = 2000
+_ALREADY_INITIALIZED: Final = 23
+
+
+def find_mongod() -> Path:
+    """The server's program: the one that `SMR_MONGOD` names, the one that bootstrap installed, or one on the PATH."""
+    named = os.environ.get("SMR_MONGOD")
+    candidates = [named, Path(sys.prefix) / "share" / "smr" / "mongod", shutil.which("mongod")]
+    for candidate in candidates:
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    raise ProgramMissing("MongoDB's server is not installed. Run ./bootstrap.sh once, or name a mongod in SMR_MONGOD")
+
+
+class LocalMongo:
+    """One private server. Entering it starts it, leaving it stops it; the folder stays for another start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._port: int | None = None
+        self._process: PrivateProcess | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on loopback."""
+        if self._port is None:
+            raise StartFailed("the private MongoDB server has not been started yet")
+        return self._port
+
+    @property
+    def uri(self) -> str:
+        """For `pymongo.MongoClient`."""
+        return f"mongodb://{LOOPBACK}:{self.port}/?replicaSet={REPLICA_SET}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid if self._process and self._process.running else None
+
+    def start(self) -> None:
+        """Starts the server and returns when it takes writes; the second start uses the same port and data.
+
+        Raises `ProgramMissing` or `StartFailed`; then nothing is left running.
+        """
+        if self.pid is not None:
+            return
+        program = find_mongod()
+        first = self._port is None
+        for attempt in range(1, START_ATTEMPTS + 1):
+            if first:
+                self._port = free_ports(1)[0]
+            try:
+                self._start_once(program)
+            except StartFailed:
+                if attempt == START_ATTEMPTS or not self._lost_the_port():
+                    raise
+            else:
+                return
+
+    def stop(self) -> None:
+        """Asks the server to shut down and returns when it is gone."""
+        if self._process is not None:
+            self._process.stop(STOP_SECONDS)
+            self._process = None
+
+    def kill(self) -> None:
+        """Ends the server without warning, as a power cut would. `start` brings it back with what was journaled."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def restart(self) -> None:
+        """Stops and starts again: same port, same data."""
+        self.stop()
+        self.start()
+
+    def _start_once(self, program: Path) -> None:
+        data, log = self.folder / "data", self.folder / "mongod.log"
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        command = [str(program), "--dbpath", str(data), "--bind_ip", LOOPBACK, "--port", str(self.port)]
+        command += ["--replSet", REPLICA_SET, "--nounixsocket", "--wiredTigerCacheSizeGB", CACHE_GIGABYTES]
+        command += ["--setParameter", "diagnosticDataCollectionEnabled=false", "--oplogSize", "128"]
+        environment = clean_environment({"HOME": str(self.folder)})
+        process = PrivateProcess(command, environment=environment, log=log)
+        try:
+            process.wait_until(self._takes_writes, seconds=START_SECONDS, what="the private MongoDB server")
+        except BaseException:
+            process.kill()
+            raise
+        self._process = process
+
+    def _takes_writes(self) -> bool:
+        """One probe: makes the replica set at the first answer, then waits for this member to be elected."""
+        probe: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+            LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=_PROBE_MILLISECONDS
+        )
+        with probe:
+            try:
+                hello = probe.admin.command("hello")
+                if "setName" not in hello:
+                    self._initiate(probe)
+                return bool(hello.get("isWritablePrimary"))
+            except pymongo.errors.PyMongoError:
+                return False
+
+    def _initiate(self, probe: pymongo.MongoClient[dict[str, Any]]) -> None:
+        members = [{"_id": 0, "host": f"{LOOPBACK}:{self.port}"}]
+        # A lone member need not wait for others to come forward: 100 ms instead of ten seconds after a restart.
+        settings = {"electionTimeoutMillis": 100}
+        try:
+            probe.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members, "settings": settings})
+        except pymongo.errors.OperationFailure as e:
+            if e.code != _ALREADY_INITIALIZED:
+                raise
+
+    def _lost_the_port(self) -> bool:
+        return "Address already in use" in (self.folder / "mongod.log").read_text(errors="replace")

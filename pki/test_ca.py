@@ -1,0 +1,458 @@
+"""A CA hierarchy shaped like the Portuguese state's, for development and tests.
+
+    ECRaizEstado TEST
+    └── Cartão de Cidadão TEST 001
+        ├── EC de Autenticação do Cartão de Cidadão TEST 0001                  → authentication certificates
+        └── EC de Assinatura Qualificada do Cartão de Cidadão TEST 0001 → signature certificates
+
+Rules: every name says TEST; keys lie on disk only as encrypted PKCS#8; every CA publishes a CRL, which is made anew at
+every revocation; a folder belongs to one process at a time.
+
+    ca = TestCa.create(folder, "http://127.0.0.1:8080", passphrase)
+    ca.issue_card_certificates(Holder.named("Maria Conceição Reis"), authentication_key, signature_key)
+    ca.revoke(serial, x509.ReasonFlags.key_compromise)
+
+The folder: `keys/*.pem` (encrypted), `certificates/*.pem`, `crls/*.crl` (served to everybody), `issued.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+
+from pki.errors import TestCaError
+from pki.files import PRIVATE_FILE, private_folder, write_atomically
+from pki.tokens.profiles import CardKeyUse
+
+CRL_LIFE: Final = timedelta(days=7)
+CA_LIFE: Final = timedelta(days=12 * 365)
+CARD_LIFE: Final = timedelta(days=5 * 365)
+BACKDATED: Final = timedelta(days=1)  #: certificates begin a little earlier, so that clocks need not agree exactly
+CIVIL_NUMBER_DIGITS: Final = 9
+_STATE_FILE: Final = "issued.json"
+_POLICY_TEST_CARD: Final = x509.ObjectIdentifier("2.16.620.1.1.1.2.4.99.999")  #: under the state's arc, marked as test
+
+
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    key: str
+    name: str
+    parent: str | None
+
+
+_AUTHORITIES: Final = (
+    _Authority("root", "ECRaizEstado TEST", None),
+    _Authority("card", "Cartão de Cidadão TEST 001", "root"),
+    _Authority("authentication", "EC de Autenticação do Cartão de Cidadão TEST 0001", "card"),
+    _Authority("signature", "EC de Assinatura Qualificada do Cartão de Cidadão TEST 0001", "card"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A citizen as a card names one."""
+
+    given_name: str
+    surname: str
+    civil_number: str
+
+    @classmethod
+    def named(cls, name: str, civil_number: str | None = None) -> Self:
+        """A holder by the whole name; the last word is the surname. Without a number one is drawn."""
+        given, _, surname = name.strip().rpartition(" ")
+        if not given:
+            raise TestCaError("A card needs a given name and a surname.", "", "Give both, with a space between them.")
+        number = civil_number or f"BI{secrets.randbelow(10**CIVIL_NUMBER_DIGITS):0{CIVIL_NUMBER_DIGITS}}"
+        return cls(given, surname, number)
+
+    @property
+    def name(self) -> str:
+        """The whole name, as the common name shows it."""
+        return f"{self.given_name} {self.surname}"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """A line of the CA's book. Times are ISO 8601, UTC."""
+
+    serial: int
+    authority: str
+    holder: str
+    civil_number: str
+    use: str
+    revoked_at: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CardCertificates:
+    """What one card gets."""
+
+    authentication: x509.Certificate
+    signature: x509.Certificate
+
+    def of(self, use: CardKeyUse) -> x509.Certificate:
+        """The certificate for that use."""
+        return self.authentication if use is CardKeyUse.AUTHENTICATION else self.signature
+
+
+class TestCa:
+    """The four authorities with their keys. Not for anything but development and tests."""
+
+    __test__: ClassVar[bool] = False  # the name begins like a test's: pytest must not collect it
+
+    def __init__(
+        self,
+        folder: Path,
+        crl_base_url: str,
+        keys: dict[str, ec.EllipticCurvePrivateKey],
+        certificates: dict[str, x509.Certificate],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.folder = folder
+        self.crl_base_url = crl_base_url.rstrip("/")
+        self._keys = keys
+        self._certificates = certificates
+        self._clock = clock
+        self._issued: list[IssuedCertificate] = []
+        self._crl_number = 0
+
+    # --- making and opening ---------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, folder: Path, crl_base_url: str, passphrase: str, *, clock: Callable[[], datetime] | None = None
+    ) -> Self:
+        """Make the hierarchy, its keys and first CRLs. Raises TestCaError when the folder has one already."""
+        if (folder / _STATE_FILE).exists():
+            raise TestCaError(f"{folder} holds a test CA already.", "Its cards would lose their issuer.", "Open it.")
+        ca = cls(folder, crl_base_url, {}, {}, clock or _now)
+        try:
+            ca._make_folders()
+            for authority in _AUTHORITIES:
+                ca._make_authority(authority, passphrase)
+            ca._save()
+            ca.publish_crls()
+        except OSError as error:
+            raise _unwritable(folder) from error
+        return ca
+
+    @classmethod
+    def open(cls, folder: Path, passphrase: str, *, clock: Callable[[], datetime] | None = None) -> Self:
+        """Open an existing test CA. Raises TestCaError for a wrong passphrase or a broken folder."""
+        try:
+            state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
+            certificates = {
+                a.key: x509.load_pem_x509_certificate((folder / "certificates" / f"{a.key}.pem").read_bytes())
+                for a in _AUTHORITIES
+            }
+            keys = {a.key: _load_key(folder / "keys" / f"{a.key}.pem", passphrase) for a in _AUTHORITIES}
+            ca = cls(folder, state["crl_base_url"], keys, certificates, clock or _now)
+            ca._issued = [IssuedCertificate(**line) for line in state["issued"]]
+            ca._crl_number = int(state["crl_number"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise TestCaError(
+                f"The test CA in {folder} could not be opened.",
+                "No virtual card can be issued or revoked without it.",
+                "Check the folder and the passphrase.",
+            ) from error
+        return ca
+
+    def _make_folders(self) -> None:
+        private_folder(self.folder)
+        private_folder(self.folder / "keys")
+        for name in ("certificates", "crls"):
+            (self.folder / name).mkdir(exist_ok=True)
+
+    def _make_authority(self, authority: _Authority, passphrase: str) -> None:
+        key = ec.generate_private_key(ec.SECP384R1())
+        self._keys[authority.key] = key
+        issuer = authority.parent or authority.key
+        builder = self._builder(_authority_name(authority), key.public_key(), issuer)
+        not_before = self._clock() - BACKDATED
+        certificate = (
+            _valid(builder, not_before, not_before + CA_LIFE)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(x509.CertificatePolicies([_policy(x509.ObjectIdentifier("2.5.29.32.0"))]), critical=False)
+            .sign(self._keys[issuer], hashes.SHA384())
+        )
+        self._certificates[authority.key] = certificate
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode()))
+        write_atomically(self.folder / "keys" / f"{authority.key}.pem", pem, PRIVATE_FILE)
+        write_atomically(self.folder / "certificates" / f"{authority.key}.pem", certificate.public_bytes(Encoding.PEM))
+
+    # --- what others need of it -----------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> x509.Certificate:
+        """The root, which people import into their trust store."""
+        return self._certificates["root"]
+
+    @property
+    def intermediates(self) -> list[x509.Certificate]:
+        """The three CAs below the root."""
+        return [self._certificates[a.key] for a in _AUTHORITIES if a.parent is not None]
+
+    @property
+    def certificate_files(self) -> list[Path]:
+        """The PEM files of root and intermediates, for an import."""
+        return [self.folder / "certificates" / f"{a.key}.pem" for a in _AUTHORITIES]
+
+    @property
+    def crl_folder(self) -> Path:
+        """The CRLs as DER, to be served at the base URL."""
+        return self.folder / "crls"
+
+    @property
+    def issued(self) -> list[IssuedCertificate]:
+        """Every certificate that was issued to a citizen."""
+        return list(self._issued)
+
+    def authority(self, name: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        """Certificate and key of `root`, `card`, `authentication` or `signature`, for crafting bad input."""
+        return self._certificates[name], self._keys[name]
+
+    # --- issuing --------------------------------------------------------------------------------------------------
+
+    def issue_card_certificates(
+        self,
+        holder: Holder,
+        authentication_key: CertificatePublicKeyTypes,
+        signature_key: CertificatePublicKeyTypes,
+        *,
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
+    ) -> CardCertificates:
+        """The two certificates of a card. The times can be moved to make expired and not yet valid ones."""
+        start = not_before or self._clock() - BACKDATED
+        end = not_after or start + CARD_LIFE
+        issued = CardCertificates(
+            self._issue(holder, CardKeyUse.AUTHENTICATION, authentication_key, start, end),
+            self._issue(holder, CardKeyUse.SIGNATURE, signature_key, start, end),
+        )
+        self._save()
+        return issued
+
+    def _issue(
+        self,
+        holder: Holder,
+        use: CardKeyUse,
+        key: CertificatePublicKeyTypes,
+        not_before: datetime,
+        not_after: datetime,
+    ) -> x509.Certificate:
+        authentication = use is CardKeyUse.AUTHENTICATION
+        usage = _key_usage(digital_signature=authentication, content_commitment=not authentication)
+        builder = (
+            _valid(self._builder(_citizen_name(holder, use), key, use.value), not_before, not_after)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.CertificatePolicies([_policy(_POLICY_TEST_CARD)]), critical=False)
+        )
+        if authentication:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        certificate = builder.sign(self._keys[use.value], hashes.SHA256())
+        self._issued.append(
+            IssuedCertificate(certificate.serial_number, use.value, holder.name, holder.civil_number, use.value)
+        )
+        return certificate
+
+    def _builder(self, subject: x509.Name, key: CertificatePublicKeyTypes, issuer: str) -> x509.CertificateBuilder:
+        """What every certificate has: names, key, serial, key identifiers and where its CRL is."""
+        issuer_key = self._keys[issuer].public_key()
+        authority = next(a for a in _AUTHORITIES if a.key == issuer)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(_authority_name(authority))
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key),
+                critical=False,
+            )
+        )
+        if subject == _authority_name(authority):
+            return builder  # a root is not revoked by a list of its own
+        return builder.add_extension(
+            x509.CRLDistributionPoints([_distribution_point(self.crl_url(issuer))]), critical=False
+        ).add_extension(
+            x509.AuthorityInformationAccess(
+                [
+                    x509.AccessDescription(
+                        AuthorityInformationAccessOID.CA_ISSUERS,
+                        x509.UniformResourceIdentifier(f"{self.crl_base_url}/{issuer}.cer"),
+                    )
+                ]
+            ),
+            critical=False,
+        )
+
+    # --- revoking -------------------------------------------------------------------------------------------------
+
+    def crl_url(self, authority: str) -> str:
+        """Where the CRL of that authority is published."""
+        return f"{self.crl_base_url}/{authority}.crl"
+
+    def revoke(
+        self,
+        serial: int,
+        reason: x509.ReasonFlags = x509.ReasonFlags.unspecified,
+        when: datetime | None = None,
+    ) -> IssuedCertificate:
+        """Revoke a citizen's certificate and publish new CRLs. A second revocation keeps the first one's time."""
+        index = next((i for i, line in enumerate(self._issued) if line.serial == serial), None)
+        if index is None:
+            raise TestCaError(f"This test CA issued no certificate {serial:x}.", "", "Check the serial number.")
+        line = self._issued[index]
+        if line.revoked_at is None:
+            moment = (when or self._clock()).astimezone(UTC).replace(microsecond=0)
+            line = replace(line, revoked_at=moment.isoformat(), reason=reason.value)
+            self._issued[index] = line
+        self.publish_crls()
+        return line
+
+    def publish_crls(self, *, this_update: datetime | None = None, next_update: datetime | None = None) -> None:
+        """Make and write a new CRL of every authority. The times can be moved to make stale ones."""
+        self._crl_number += 1
+        start = this_update or self._clock()
+        try:
+            for authority in _AUTHORITIES:
+                crl = self._crl(authority, start, next_update or start + CRL_LIFE)
+                write_atomically(self.crl_folder / f"{authority.key}.crl", crl.public_bytes(Encoding.DER))
+                der = self._certificates[authority.key].public_bytes(Encoding.DER)
+                write_atomically(self.crl_folder / f"{authority.key}.cer", der)
+            self._save()
+        except OSError as error:
+            raise _unwritable(self.folder) from error
+
+    def _crl(self, authority: _Authority, start: datetime, end: datetime) -> x509.CertificateRevocationList:
+        key = self._keys[authority.key]
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(_authority_name(authority))
+            .last_update(start)
+            .next_update(end)
+            .add_extension(x509.CRLNumber(self._crl_number), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()),
+                critical=False,
+            )
+        )
+        for line in self._issued:
+            if line.authority == authority.key and line.revoked_at is not None:
+                builder = builder.add_revoked_certificate(_revoked(line))
+        return builder.sign(key, hashes.SHA384())
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {
+            "crl_base_url": self.crl_base_url,
+            "crl_number": self._crl_number,
+            "issued": [asdict(line) for line in self._issued],
+        }
+        text = json.dumps(state, ensure_ascii=False, indent=2)
+        write_atomically(self.folder / _STATE_FILE, text.encode(), PRIVATE_FILE)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _load_key(path: Path, passphrase: str) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(path.read_bytes(), passphrase.encode())
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("not an elliptic curve key")
+    return key
+
+
+def _unwritable(folder: Path) -> TestCaError:
+    return TestCaError(f"{folder} cannot be written.", "The test CA keeps its book there.", "Check its permissions.")
+
+
+def _authority_name(authority: _Authority) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COUNTRY_NAME, "PT"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "SCEE TEST - Not the Portuguese State"),
+            x509.NameAttribute(NameOID.COMMON_NAME, authority.name),
+        ]
+    )
+
+
+def _citizen_name(holder: Holder, use: CardKeyUse) -> x509.Name:
+    authentication = use is CardKeyUse.AUTHENTICATION
+    unit = "Autenticação do Cidadão" if authentication else "Assinatura Qualificada do Cidadão"
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COUNTRY_NAME, "PT"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Cartão de Cidadão TEST"),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "Cidadão Português"),
+            x509.NameAttribute(NameOID.SURNAME, holder.surname),
+            x509.NameAttribute(NameOID.GIVEN_NAME, holder.given_name),
+            x509.NameAttribute(NameOID.SERIAL_NUMBER, holder.civil_number),
+            x509.NameAttribute(NameOID.COMMON_NAME, holder.name),
+        ]
+    )
+
+
+def _valid(builder: x509.CertificateBuilder, start: datetime, end: datetime) -> x509.CertificateBuilder:
+    return builder.not_valid_before(start).not_valid_after(end)
+
+
+def _policy(oid: x509.ObjectIdentifier) -> x509.PolicyInformation:
+    return x509.PolicyInformation(oid, None)
+
+
+def _distribution_point(url: str) -> x509.DistributionPoint:
+    return x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+
+
+def _key_usage(
+    *,
+    digital_signature: bool = False,
+    content_commitment: bool = False,
+    key_cert_sign: bool = False,
+    crl_sign: bool = False,
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=content_commitment,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _revoked(line: IssuedCertificate) -> x509.RevokedCertificate:
+    builder = (
+        x509.RevokedCertificateBuilder()
+        .serial_number(line.serial)
+        .revocation_date(datetime.fromisoformat(str(line.revoked_at)))
+    )
+    if line.reason is not None and line.reason != x509.ReasonFlags.unspecified.value:
+        builder = builder.add_extension(x509.CRLReason(x509.ReasonFlags(line.reason)), critical=False)
+    return builder.build()

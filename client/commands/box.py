@@ -1,0 +1,90 @@
+"""new and list: NEW and ALL. Heads only: nothing is fetched further or marked, and every one is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from client import mailbox, naming, opening, session
+from client.context import Context
+from client.errors import Check
+from client.identity import Registry
+from client.mailbox import Mailbox
+from client.naming import letter_name
+from client.opening import JudgedHead
+from crypto_core import commands
+from crypto_core.commands import BoxEntry
+from crypto_core.ids import UserId
+from crypto_core.mailbox import EntryKind
+from crypto_core.moments import to_datetime
+
+_LETTERS = (EntryKind.RECEIVED, EntryKind.SENT)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedLetter:
+    """One letter of a list. Subject, sender and recipients are there only if every check passed."""
+
+    letter_id: str
+    name: str  #: the shortest unambiguous name here
+    sent_by_me: bool
+    author: UserId
+    author_name: str
+    to: tuple[UserId, ...]
+    subject: str
+    received_at: datetime
+    read: bool
+    number: int
+    good: bool
+    checks: tuple[Check, ...]
+
+
+def new(context: Context) -> tuple[ListedLetter, ...]:
+    """The letters that were not read yet, oldest first."""
+    return _list(context, unread_only=True)
+
+
+def everything(context: Context) -> tuple[ListedLetter, ...]:
+    """All letters received and sent, oldest first."""
+    return _list(context, unread_only=False)
+
+
+def _list(context: Context, *, unread_only: bool) -> tuple[ListedLetter, ...]:
+    live = session.require(context)
+    own = mailbox.own_mailbox(context, live)
+    registry = Registry(context, live)
+    boxes = _pages(own, unread_only=unread_only)
+    with context.settings.waiting("the revocation lists"):
+        judged = [opening.judge_head(context, live, registry, box) for box in boxes]
+    names = naming.short_names(own.chain().links)
+    return tuple(_listed(own, head, names) for head in judged)
+
+
+def _pages(own: Mailbox, *, unread_only: bool) -> list[BoxEntry]:
+    found: list[BoxEntry] = []
+    after = 0
+    while True:
+        page = own.box(commands.New(after) if unread_only else commands.All(after, heads=True))
+        found += [box for box in page.entries if box.entry.kind in _LETTERS]
+        if page.next is None or page.next <= after:
+            return found
+        after = page.next
+
+
+def _listed(own: Mailbox, head: JudgedHead, names: dict[naming.Key, str]) -> ListedLetter:
+    routing = head.entry.routing
+    good = head.good and head.opened is not None and head.sender is not None
+    return ListedLetter(
+        letter_id=letter_name(routing.letter),
+        name=names.get((routing.author, routing.letter), letter_name(routing.letter)),
+        sent_by_me=head.entry.kind is EntryKind.SENT,
+        author=routing.author,
+        author_name=head.sender.name if good and head.sender else "",
+        to=routing.recipients if good else (),
+        subject=head.opened.subject if good and head.opened else "",
+        received_at=to_datetime(head.entry.time),
+        read=head.read or routing.author == own.owner,
+        number=head.entry.number,
+        good=good,
+        checks=head.checks,
+    )

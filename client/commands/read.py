@@ -1,0 +1,130 @@
+"""read: RECV. Opens a letter and gives it out only if every check passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from client import mailbox, naming, opening, session
+from client.context import Context
+from client.errors import Check, CheckFailed, MailboxAlarm
+from client.identity import Registry
+from client.mailbox import Mailbox
+from client.naming import letter_name
+from client.opening import Judgement
+from client.state import letters as kept
+from client.state.chain import Link
+from client.state.letters import OpenedLetter
+from client.state.session import LiveSession
+from crypto_core import commands, letter
+from crypto_core.commands import RecvResult
+from crypto_core.documents import MailboxPosition
+from crypto_core.ids import Milliseconds, UserId
+from crypto_core.letter import OpenedHead
+from crypto_core.mailbox import Entry, EntryKind
+from crypto_core.moments import to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLetter:
+    """A letter of which every check passed. `receipt_possible` is false for an own copy."""
+
+    letter_id: str
+    author: UserId
+    author_name: str
+    civil_number: str
+    card_valid_until: datetime
+    to: tuple[UserId, ...]
+    subject: str
+    media_type: str
+    body: bytes
+    claimed_at: datetime
+    received_at: datetime
+    number: int
+    checks: tuple[Check, ...]
+    receipt_possible: bool
+    receipt_sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A letter that was fetched, opened and judged good, with what a receipt needs."""
+
+    head: OpenedHead
+    entry: Entry
+    position: MailboxPosition
+    shown: ReadLetter
+
+
+def read(context: Context, text: str) -> ReadLetter:
+    """The letter that `text` names. Raises CheckFailed with all checks, and then nothing of it is given out."""
+    live = session.require(context)
+    own = mailbox.own_mailbox(context, live)
+    return fetch(context, live, own, naming.find_letter(own, text)).shown
+
+
+def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Opened:
+    """Fetches, opens and judges one letter of the own mailbox, and notes that it was opened here."""
+    result: RecvResult = context.call(live, commands.Recv(link.author, link.letter))
+    box = result.entry
+    found = (box.entry.routing.author, box.entry.routing.letter)
+    if found != (link.author, link.letter) or box.entry.kind not in (EntryKind.RECEIVED, EntryKind.SENT):
+        raise CheckFailed("The repository gave another letter than the one asked for.", "It was not opened.")
+    _require_in_place(own, result)
+    with context.settings.waiting("the revocation lists"):
+        judged = opening.judge_head(context, live, Registry(context, live), box)
+    judgement = Judgement()
+    judgement.checks += judged.checks
+    body = None
+    if judged.opened is not None:
+        head = judged.opened
+        judgement.attempt(
+            "content", "content as it was signed", opening.CHANGED, lambda: letter.open_body(head, result.body)
+        )
+        body = letter.open_body(head, result.body) if judgement.good else None
+    opening.require_passed("This letter is not what it seems.", tuple(judgement.checks))
+    head, sender = judged.require()
+    if body is None:
+        raise CheckFailed("This letter was not opened.", opening.CHANGED)
+    position = MailboxPosition(box.entry.number, own.chain().hash_at(box.entry.number))
+    received = box.entry.kind is EntryKind.RECEIVED
+    if received:
+        _note(context, head, position)
+    noted = kept.load_opened(context.home, link.author, link.letter)
+    shown = ReadLetter(
+        letter_id=letter_name(head.letter.id),
+        author=sender.user,
+        author_name=sender.name,
+        civil_number=sender.civil_number,
+        card_valid_until=sender.signing.not_valid_after_utc,
+        to=head.letter.to,
+        subject=head.subject,
+        media_type=head.letter.body.media_type,
+        body=body,
+        claimed_at=to_datetime(head.letter.time),
+        received_at=to_datetime(box.entry.time),
+        number=box.entry.number,
+        checks=tuple(judgement.checks),
+        receipt_possible=received,
+        receipt_sent=noted is not None and noted.receipt_sent,
+    )
+    return Opened(head, box.entry, position, shown)
+
+
+def _require_in_place(own: Mailbox, result: RecvResult) -> None:
+    try:
+        own.require([result.entry])
+    except MailboxAlarm as alarm:
+        failed = Check(
+            "complete", passed=False, meaning="It is not the letter that the mailbox records.", reason=alarm.what
+        )
+        alarm.checks = (failed,)
+        raise
+
+
+def _note(context: Context, head: OpenedHead, position: MailboxPosition) -> None:
+    now = Milliseconds(context.now())
+    author = head.letter.from_.user
+    kept.save_opened(
+        context.home, OpenedLetter(head.letter.id, author, head.signed.digest, position, now, receipt_sent=False)
+    )

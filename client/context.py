@@ -1,0 +1,214 @@
+"""What all commands share: the home, the connection, the session, the card and the judge of certificates.
+
+`Context.call` is the one way in which a command reaches the repository:
+
+    reserve a counter (on disk)  →  seal  →  [outbox (on disk)]  →  publish  →  verified reply  →  [outbox entry goes]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, TypeVar
+
+from cryptography import x509
+
+from broker_config.connection import ConnectionSettings, parse_amqp_url
+from client.errors import CardProblem, CheckFailed, NotAllowed
+from client.settings import Settings
+from client.state import counters, files, keystore, pin
+from client.state.home import Home
+from client.state.keystore import Keys
+from client.state.outbox import Outbox, Pending, Sealed
+from client.state.people import People
+from client.state.session import LiveSession, SessionStore
+from client.transport import Transport
+from crypto_core import commands, envelope, ids
+from crypto_core.commands import Command, RefusedByRepository
+from crypto_core.descriptor import Descriptor
+from crypto_core.documents import SignedDocument
+from crypto_core.ids import LetterId, Milliseconds, RepositoryId, UserId
+from crypto_core.suite import sha256
+from pki import cades, identity
+from pki.fetchers import HttpCrlFetcher
+from pki.signers import Card, CardKeyUse
+from pki.validator import IdentityValidator
+
+T = TypeVar("T")
+
+RESULTS: Final[dict[type[Any], type[Any]]] = {
+    commands.Create: commands.CreateResult,
+    commands.List: commands.ListResult,
+    commands.New: commands.BoxResult,
+    commands.All: commands.BoxResult,
+    commands.Send: commands.SendResult,
+    commands.Recv: commands.RecvResult,
+    commands.Receipt: commands.ReceiptResult,
+    commands.Status: commands.StatusResult,
+    commands.Close: commands.CloseResult,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCard:
+    """A card whose citizen is known. `authentication` is the certificate that the user id comes from."""
+
+    card: Card
+    user: UserId
+    authentication: x509.Certificate
+    signature: x509.Certificate | None
+
+    def sign(self, document: bytes, use: CardKeyUse) -> SignedDocument:
+        """The document with the card's detached signature."""
+        return SignedDocument(document, cades.sign_document(document, self.card, use))
+
+
+class Context:
+    """One client at work. Not thread-safe; close it when done."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.home = Home(settings.home)
+        self.people = People(self.home)
+        self.outbox = Outbox(self.home)
+        self.sessions = SessionStore(self.home, settings.memory)
+        self._transport: Transport | None = None
+        self._keys: Keys | None = None
+
+    def now(self) -> Milliseconds:
+        return self.settings.clock()
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return pin.load(self.home)[1]
+
+    @cached_property
+    def repository(self) -> RepositoryId:
+        return self.descriptor.repository
+
+    @cached_property
+    def validator(self) -> IdentityValidator:
+        """The judge of certificates, under the roots that the citizen imported. Raises TrustStoreError."""
+        folder = self.settings.trust_store or self.home.trust
+        return IdentityValidator.open(folder, HttpCrlFetcher(self.settings.allow_private_crl_hosts))
+
+    def unlock(self) -> Keys:
+        """The keystore; asks for the passphrase once."""
+        if self._keys is None:
+            self.home.require_ready()
+            self._keys = keystore.load(self.home.keystore, self.settings.passphrase("keystore"))
+        return self._keys
+
+    def relock(self) -> None:
+        """Forgets the opened keystore, after it was changed."""
+        self._keys = None
+
+    def transport(self, app_key: bytes) -> Transport:
+        """The connection for this app key (raw public key, 32 bytes)."""
+        if self._transport is None:
+            settings = self.broker_settings()
+            self._transport = Transport(settings, ids.installation_of(app_key), self.settings.reply_seconds)
+        return self._transport
+
+    def broker_settings(self) -> ConnectionSettings:
+        """The address with this installation's account, where the operator gave one; else the descriptor's."""
+        account = files.read(self.home.broker_account)
+        url = account.decode("utf-8").strip() if account else self.descriptor.broker
+        return parse_amqp_url(url)
+
+    @contextmanager
+    def card(self) -> Iterator[OpenCard]:
+        """The card in the reader; its PIN is asked for when it first signs. Raises CardError, CardProblem."""
+        with self.settings.waiting("the card"):
+            card = Card.open(self.settings.card, lambda use: self.settings.pin(use.value))
+        with card:
+            authentication = card.certificate(CardKeyUse.AUTHENTICATION)
+            if authentication is None:
+                raise CardProblem(
+                    "The card has no authentication certificate.",
+                    "It is what says who you are.",
+                    "Use a Citizen Card, or have yours renewed.",
+                )
+            user = UserId(identity.user_id(authentication))
+            yield OpenCard(card, user, authentication, card.certificate(CardKeyUse.SIGNATURE))
+
+    @contextmanager
+    def own_card(self, session: LiveSession) -> Iterator[OpenCard]:
+        """The card of the session's citizen. Raises NotAllowed for another one."""
+        with self.card() as card:
+            if card.user != session.user:
+                raise NotAllowed(
+                    "The card in the reader is not the one that this session was opened with.",
+                    "What it signs would be somebody else's.",
+                    "Use the same card, or open another session: smr session close, smr session open.",
+                )
+            yield card
+
+    def call(self, session: LiveSession, command: Command) -> Any:
+        """The result of a command without an effect that would have to survive a crash here."""
+        return self._exchange(session, self._seal(session, command), command)
+
+    def call_kept(
+        self,
+        session: LiveSession,
+        command: Command,
+        user: UserId,
+        letter: LetterId | None,
+        complete: Callable[[Any], T],
+    ) -> T:
+        """As `call`, for a command with an effect: in the outbox before it is sent, until `complete` has its reply.
+
+        `complete` writes down what the reply says; it may run again after a crash.
+        """
+        sealed = self._seal(session, command)
+        pending = self.outbox.put(user, letter, command, sealed, session.keys)
+        return self._exchange_kept(session, pending, sealed, complete)
+
+    def call_again(self, session: LiveSession, pending: Pending, complete: Callable[[Any], T]) -> T:
+        """As `call_kept`, for a command that has no reply yet: the same envelope while its session lives."""
+        sealed = self.outbox.envelope(pending, session.keys)
+        if sealed is None:
+            sealed = self._seal(session, pending.command)
+            self.outbox.renew(pending, sealed, session.keys)
+        return self._exchange_kept(session, pending, sealed, complete)
+
+    def _exchange_kept(self, session: LiveSession, pending: Pending, sealed: Sealed, complete: Callable[[Any], T]) -> T:
+        try:
+            result = complete(self._exchange(session, sealed, pending.command))
+        except RefusedByRepository as error:
+            # "Not now" is no answer to the command itself: it stays.
+            if error.code not in (commands.ErrorCode.UNAVAILABLE, commands.ErrorCode.TOO_MANY):
+                self.outbox.remove(pending)
+            raise
+        except CheckFailed:
+            # An authentic reply came and is wrong: asking again would not mend it. The evidence is kept.
+            self.outbox.remove(pending)
+            raise
+        self.outbox.remove(pending)
+        return result
+
+    def _seal(self, session: LiveSession, command: Command) -> Sealed:
+        nonce = ids.new_nonce()
+        body = commands.encode_request(command, nonce, self.now())
+        counter = counters.reserve(self.home, session.session)
+        data = envelope.seal_command(session.app_key, session.keys, counter, body)
+        return Sealed(session.session, counter, nonce, data)
+
+    def _exchange(self, session: LiveSession, sealed: Sealed, command: Command) -> Any:
+        request_hash, kind = sha256(sealed.envelope), RESULTS[type(command)]
+
+        def take(data: bytes) -> Any:
+            body = envelope.open_reply(data, session.verify_key, session.keys, sealed.counter, request_hash)
+            return commands.decode_reply(body, kind, sealed.nonce)
+
+        with self.settings.waiting("the repository"):
+            return self.transport(session.app_key.public.raw).exchange(sealed.envelope, take)
+
+    def close(self) -> None:
+        """Drops the connection and forgets the opened keystore."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        self.relock()

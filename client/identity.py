@@ -1,0 +1,221 @@
+"""Who somebody is, by what the repository shows and this client verifies: nothing of it is taken on trust.
+
+A registration counts when all of this holds, in this order:
+
+  1. the document is a registration for this repository, of the user and revision that it came with
+  2. both certificates are the ones that it names, and the user id is that of the authentication certificate
+  3. the document is signed with the authentication key
+  4. both certificates are of one citizen
+  5. for a current registration: both have a valid path and are not revoked now
+
+A past registration (history) is checked up to step 4: the certificate that signed a letter is judged when the letter
+is, at the moment when the repository accepted it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from client.context import Context
+from client.errors import CheckFailed, NotFound
+from client.state.session import LiveSession
+from crypto_core import commands, documents
+from crypto_core.commands import ErrorCode, Person, RefusedByRepository
+from crypto_core.documents import Party, Registration, SignedDocument
+from crypto_core.errors import BindingMismatch
+from crypto_core.ids import Digest, Milliseconds, UserId
+from crypto_core.keys import SealingPublicKey
+from crypto_core.moments import to_datetime
+from crypto_core.suite import sha256
+from pki import cades, identity
+from pki.identity import CertificateSummary
+from pki.policy import Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPerson:
+    """A registration that was verified, with what was read from its certificates."""
+
+    user: UserId
+    name: str
+    civil_number: str
+    registration: Registration
+    document: Digest
+    authentication: x509.Certificate
+    signature: x509.Certificate | None
+    intermediates: tuple[x509.Certificate, ...]
+    accepted: Milliseconds
+
+    @property
+    def party(self) -> Party:
+        return Party(self.user, self.document)
+
+    @property
+    def sealing(self) -> SealingPublicKey:
+        return self.registration.sealing
+
+    @property
+    def signing(self) -> x509.Certificate:
+        """The certificate whose key signs letters and receipts."""
+        return self.signature or self.authentication
+
+    @property
+    def signing_purpose(self) -> Purpose:
+        return Purpose.SIGNATURE if self.signature else Purpose.AUTHENTICATION
+
+    @property
+    def summary(self) -> CertificateSummary:
+        return identity.summary(self.authentication)
+
+
+def verify_form(context: Context, person: Person) -> VerifiedPerson:
+    """Steps 1 to 4. Raises ProtocolError or PkiError."""
+    registration = documents.decode(Registration, person.registration.document, context.repository)
+    authentication = identity.load_certificate(person.authentication_certificate)
+    signature = identity.load_certificate(person.signature_certificate) if person.signature_certificate else None
+    user = UserId(identity.user_id(authentication))
+    if not user == person.user == registration.user or registration.revision != person.revision:
+        raise BindingMismatch("the registration is of another citizen, or of another revision, than it came with")
+    if registration.authentication_certificate != sha256(person.authentication_certificate):
+        raise BindingMismatch("the registration names another authentication certificate")
+    named = sha256(person.signature_certificate) if person.signature_certificate else None
+    if registration.signature_certificate != named:
+        raise BindingMismatch("the registration names another signature certificate")
+    cades.verify_document(person.registration.document, person.registration.signature, certificate=authentication)
+    if signature is not None:
+        identity.same_citizen(authentication, signature)
+    return VerifiedPerson(
+        user=user,
+        name=identity.holder_name(authentication),
+        civil_number=identity.civil_number(authentication),
+        registration=registration,
+        document=person.registration.digest,
+        authentication=authentication,
+        signature=signature,
+        intermediates=tuple(identity.load_certificate(each) for each in person.intermediates),
+        accepted=person.accepted,
+    )
+
+
+def verify_current(context: Context, person: Person) -> VerifiedPerson:
+    """All steps, now, and that no later registration was seen. Raises ProtocolError, PkiError or CheckFailed."""
+    verified = verify_form(context, person)
+    paths = [
+        context.validator.validate(certificate, verified.intermediates, purpose=purpose).require_valid().path
+        for certificate, purpose in _certificates(verified)
+    ]
+    if verified.signature is not None:
+        identity.same_citizen(verified.authentication, verified.signature, (paths[0], paths[1]))
+    context.people.note(verified.user, verified.name, verified.registration.revision, verified.document)
+    return verified
+
+
+def look_up(context: Context, session: LiveSession, user: UserId) -> VerifiedPerson:
+    """The current registration of one exact id. Raises NotFound, or what `verify_current` raises."""
+    found = _people(context, session, commands.List(user=user, query=None, history=False, after=None))
+    if not found:
+        raise NotFound(
+            f"Nobody with the id {user.hex()} is registered here.",
+            "There is no key to seal a letter for.",
+            "Check the id, or ask the person to register: smr register.",
+        )
+    if len(found) != 1 or found[0].user != user:
+        raise CheckFailed(
+            f"The repository answered with somebody else than {user.hex()}.",
+            "A letter could go to the wrong person.",
+            "Do not use this repository before the operator has explained it.",
+        )
+    return verify_current(context, found[0])
+
+
+class Registry:
+    """All registrations of the people that one command meets, each asked for once."""
+
+    def __init__(self, context: Context, session: LiveSession) -> None:
+        self._context = context
+        self._session = session
+        self._histories: dict[UserId, dict[Digest, VerifiedPerson]] = {}
+
+    def named(self, party: Party) -> VerifiedPerson:
+        """The registration that a signed document names. Raises NotFound, CheckFailed, ProtocolError or PkiError."""
+        history = self._histories.get(party.user)
+        if history is None:
+            history = self._histories[party.user] = self._fetch(party.user)
+        if party.registration not in history:
+            raise CheckFailed(
+                f"The registration that {party.user.hex()} names is not among those that the repository shows.",
+                "Whose key signed cannot be told.",
+                "Ask the operator of the repository.",
+            )
+        return history[party.registration]
+
+    def _fetch(self, user: UserId) -> dict[Digest, VerifiedPerson]:
+        command = commands.List(user=user, query=None, history=True, after=None)
+        people = _people(self._context, self._session, command)
+        verified = [verify_form(self._context, person) for person in people if person.user == user]
+        if not verified or len(verified) != len(people):
+            raise NotFound(f"Nobody with the id {user.hex()} is registered here.", "Their signature cannot be checked.")
+        require_history(verified)
+        self._require_seen(verified)
+        return {person.document: person for person in verified}
+
+    def _require_seen(self, verified: Sequence[VerifiedPerson]) -> None:
+        last = verified[-1]
+        self._context.people.note(last.user, last.name, last.registration.revision, last.document)
+
+
+def require_history(verified: Sequence[VerifiedPerson]) -> None:
+    """Raises CheckFailed unless each revision follows the one before and names it.
+
+    A very long history comes without its oldest revisions; what is shown must still hang together.
+    """
+    previous: VerifiedPerson | None = None
+    for person in verified:
+        found = person.registration
+        if previous is None:
+            follows = (found.revision == 1) == (found.previous is None)
+        else:
+            follows = (found.revision, found.previous) == (previous.registration.revision + 1, previous.document)
+        if not follows:
+            raise CheckFailed(
+                f"The registrations of {person.name} do not follow each other.",
+                "The repository hides one, or shows one that was never accepted.",
+                "Do not rely on letters of this person before the operator has explained it.",
+            )
+        previous = person
+
+
+def _people(context: Context, session: LiveSession, command: commands.List) -> tuple[Person, ...]:
+    """What LIST answers, nobody where the repository says that there is nobody."""
+    try:
+        result: commands.ListResult = context.call(session, command)
+    except RefusedByRepository as error:
+        if error.code is ErrorCode.NOT_FOUND:
+            return ()
+        raise
+    return result.people
+
+
+def require_signed(signed: SignedDocument, signer: VerifiedPerson) -> None:
+    """Raises SignatureInvalid unless the document is signed with the key that `signer` registered for letters."""
+    cades.verify_document(signed.document, signed.signature, certificate=signer.signing)
+
+
+def require_good_then(context: Context, signer: VerifiedPerson, moment: Milliseconds) -> None:
+    """Raises PathInvalid unless the signer's certificates were valid and not revoked at `moment`."""
+    paths = [
+        context.validator.validate(certificate, signer.intermediates, to_datetime(moment), purpose).require_valid().path
+        for certificate, purpose in _certificates(signer)
+    ]
+    if signer.signature is not None:
+        identity.same_citizen(signer.authentication, signer.signature, (paths[0], paths[1]))
+
+
+def _certificates(person: VerifiedPerson) -> list[tuple[x509.Certificate, Purpose]]:
+    found = [(person.authentication, Purpose.AUTHENTICATION)]
+    if person.signature is not None:
+        found.append((person.signature, Purpose.SIGNATURE))
+    return found

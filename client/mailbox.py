@@ -1,0 +1,150 @@
+"""The citizen's own mailbox, checked: what the repository shows must extend what it signed before.
+
+Every reply with a signed head goes through `Mailbox.connect`. The entries between the highest verified one and that
+head are fetched and hashed. A head that is lower than what was known **when the request was published**, or a chain
+that does not connect, is an alarm: the contradicting heads are kept, since the repository signed both.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from client.context import Context
+from client.errors import MailboxAlarm
+from client.state.chain import Chain, ChainStore, Link
+from client.state.home import Alarm
+from client.state.session import LiveSession
+from crypto_core import commands, mailbox
+from crypto_core.commands import BoxEntry, BoxResult
+from crypto_core.errors import ChainBroken, ProtocolError
+from crypto_core.ids import UserId
+from crypto_core.mailbox import Head
+from crypto_core.moments import to_text
+
+
+class Mailbox:
+    """The own mailbox in one session with a login."""
+
+    def __init__(self, context: Context, session: LiveSession, owner: UserId) -> None:
+        self._context = context
+        self._session = session
+        self.owner = owner
+        self._store = ChainStore(context.home, session.repository, owner)
+
+    def chain(self) -> Chain:
+        """What was verified so far. Raises LocalState."""
+        return self._store.load()
+
+    def floor(self) -> int:
+        """The highest number known now: take it before publishing, for `connect` afterwards."""
+        return self.chain().number
+
+    def box(self, command: commands.New | commands.All) -> BoxResult:
+        """The result of NEW or ALL, its head connected and every entry of it checked."""
+        floor = self.floor()
+        result: BoxResult = self._context.call(self._session, command)
+        self.connect(result.head, floor)
+        self.require(result.entries)
+        return result
+
+    def synchronise(self) -> Chain:
+        """Fetches what is new, without the letters themselves."""
+        floor = self.floor()
+        result: BoxResult = self._context.call(self._session, commands.All(after=floor, heads=False))
+        return self.connect(result.head, floor)
+
+    def connect(self, data: bytes, floor: int) -> Chain:
+        """The chain up to at least this signed head. Raises MailboxAlarm."""
+        chain = self.chain()
+        head = self._read(data, chain)
+        if head.number < floor:
+            raise self._alarm(f"it shows entry {head.number} as the last, after entry {floor} was seen", chain, data)
+        if head.number > chain.number:
+            chain = self._fetch(chain, head.number)
+        if chain.hash_at(head.number) != head.entry:
+            raise self._alarm(f"the signed head of entry {head.number} does not fit to the entries", chain, data)
+        return chain
+
+    def require(self, boxes: Sequence[BoxEntry]) -> None:
+        """Raises MailboxAlarm unless each entry is the one of the chain, and its sealed object the recorded one."""
+        chain = self.chain()
+        for box in boxes:
+            entry = box.entry
+            if entry.number > chain.number:
+                chain = self._fetch(chain, entry.number)
+            found = entry.hash(self._session.repository, self.owner, chain.hash_at(entry.number - 1))
+            if found != chain.hash_at(entry.number):
+                raise self._alarm(f"entry {entry.number} is shown otherwise than it was recorded", chain, b"")
+            if box.view is not None and box.view.object_hash != entry.object:
+                raise self._alarm(f"entry {entry.number} comes with another letter than was recorded", chain, b"")
+
+    def head_of(self, data: bytes, owner: UserId) -> Head:
+        """A verified head of somebody's mailbox, from an acceptance. Raises ProtocolError."""
+        return mailbox.read_head(data, self._session.verify_key, self._session.repository, owner)
+
+    def _fetch(self, chain: Chain, wanted: int) -> Chain:
+        """Extends the chain by what ALL shows, at least to entry `wanted`; keeps it up to the highest signed head."""
+        start, links, heads = chain.number, list[Link](), list[tuple[Head, bytes]]()
+        target = wanted
+        while start + len(links) < target:
+            after = start + len(links)
+            result: BoxResult = self._context.call(self._session, commands.All(after=after, heads=False))
+            head = self._read(result.head, chain)
+            if head.number < target or not result.entries:
+                raise self._alarm(
+                    f"entry {after + 1} is missing: the chain ends before entry {target}", chain, result.head
+                )
+            links += self._extend(chain, links, result, after)
+            heads.append((head, result.head))
+            target = max(target, heads[0][0].number)
+        return self._keep(chain, links, heads)
+
+    def _extend(self, chain: Chain, links: Sequence[Link], result: BoxResult, after: int) -> list[Link]:
+        previous = links[-1].hash if links else chain.hash_at(after)
+        time = links[-1].time if links else chain.time
+        entries = [box.entry for box in result.entries]
+        try:
+            hashes = mailbox.extend(self._session.repository, self.owner, after, previous, entries, time)
+        except ChainBroken as error:
+            raise self._alarm(str(error), chain, result.head) from error
+        return [Link.of(entry, entry_hash) for entry, entry_hash in zip(entries, hashes, strict=True)]
+
+    def _keep(self, chain: Chain, links: Sequence[Link], heads: Sequence[tuple[Head, bytes]]) -> Chain:
+        best: tuple[int, bytes] = (0, b"")
+        for head, data in heads:
+            at = head.number - chain.number
+            if 0 < at <= len(links):
+                if links[at - 1].hash != head.entry:
+                    raise self._alarm(f"the signed head of entry {head.number} does not fit", chain, data)
+                best = max(best, (at, data))
+        return self._store.append(chain.number, links[: best[0]], best[1])
+
+    def _read(self, data: bytes, chain: Chain) -> Head:
+        try:
+            return self.head_of(data, self.owner)
+        except ProtocolError as error:
+            raise self._alarm(f"its signed head is not valid: {error}", chain, data) from error
+
+    def _alarm(self, reason: str, chain: Chain, shown: bytes) -> MailboxAlarm:
+        what = f"The mailbox that the repository shows contradicts what it signed before: {reason}."
+        name = f"{to_text(self._context.now()).replace(':', '')}-{secrets.token_hex(4)}"
+        path = self._context.home.raise_alarm(Alarm(what, chain.head, shown), name)
+        return MailboxAlarm(
+            what,
+            "Letters or receipts may have been dropped, replaced or reordered. Do not rely on what it shows.",
+            f"Both signed states are kept in {path}: they are proof. Tell the operator and your correspondents.",
+            evidence=str(path),
+        )
+
+
+def require_login(session: LiveSession) -> UserId:
+    """The citizen of a session. Sessions of commands that read a mailbox always have one."""
+    if session.user is None:
+        raise ValueError("a session without a citizen has no mailbox")
+    return session.user
+
+
+def own_mailbox(context: Context, session: LiveSession) -> Mailbox:
+    """The mailbox of the session's citizen."""
+    return Mailbox(context, session, require_login(session))

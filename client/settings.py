@@ -1,0 +1,68 @@
+"""What a program tells the library: where its home is, which card, and how to ask for secrets.
+
+Secrets come through callbacks, so that they can be asked for when they are needed and never lie in a setting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.errors import CardProblem, LocalState
+from client.transport import REPLY_SECONDS
+from crypto_core.ids import Milliseconds
+from pki.signers import CardSettings
+
+Waiting = Callable[[str], AbstractContextManager[None]]
+
+
+def system_clock() -> Milliseconds:
+    """Milliseconds since the Unix epoch."""
+    return Milliseconds(time.time_ns() // 1_000_000)
+
+
+def no_passphrase(_purpose: str) -> str:
+    """For programs that must not need one."""
+    raise LocalState(
+        "A passphrase is needed and there is no way to ask for it.",
+        "The keystore does not open without it.",
+        "Run this on a terminal, or name a file that holds it: SMR_PASSPHRASE_FILE.",
+    )
+
+
+def no_pin(_purpose: str) -> str:
+    """For programs that must not need one."""
+    raise CardProblem(
+        "The card's PIN is needed and there is no way to ask for it.",
+        "The card signs nothing without it.",
+        "Run this on a terminal, or name a file that holds it: SMR_PIN_FILE.",
+    )
+
+
+def silently(_what: str) -> AbstractContextManager[None]:
+    """For programs that show no progress."""
+    return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one client is set up.
+
+    `passphrase` and `pin` are called with the purpose, when a secret is needed; `waiting` with what is awaited, around
+    every wait. `trust_store` is HOME/trust when None; `memory` is where the kept session's key goes (None: nowhere, so
+    that every command asks again).
+    """
+
+    home: Path
+    trust_store: Path | None = None
+    card: CardSettings = field(default_factory=CardSettings)
+    passphrase: Callable[[str], str] = no_passphrase
+    pin: Callable[[str], str] = no_pin
+    waiting: Waiting = silently
+    clock: Callable[[], Milliseconds] = system_clock
+    memory: Path | None = None
+    reply_seconds: float = REPLY_SECONDS  #: how long a reply is waited for
+    allow_private_crl_hosts: bool = False  #: CRLs from loopback and private networks: for development only

@@ -1,0 +1,141 @@
+"""Where things lie in the home of one installation, which serves one repository and one citizen.
+
+HOME/keystore.cose       app key and sealing keys, under the passphrase
+HOME/descriptor.cose     the repository's current descriptor
+HOME/pin.json            the operator root that was approved: its presence means that `init` has ended
+HOME/identity.json       whose home this is, from the first registration or login on
+HOME/people.json         whom this citizen confirmed, and the highest registration seen of everybody
+HOME/broker.txt          the broker account of this installation, where it has one
+HOME/session.cose        the kept session, sealed under a key that lies in memory only
+HOME/chain/              the citizen's own mailbox: entry hashes and the highest signed head
+HOME/counters/           the last counter used in each session
+HOME/outbox/             envelopes that were not answered yet
+HOME/sent/, HOME/opened/ acceptances of letters sent, and letters opened here
+HOME/alarms/             contradicting signed heads: proof against the repository
+HOME/trust/              the state's roots (another folder can be named)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from client.errors import LocalState, NotAllowed
+from client.state import files
+from crypto_core import limits
+from crypto_core.ids import UserId, UserIdField
+from crypto_core.schema import Size
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    user: UserIdField
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Two things that the repository showed and that cannot both be true. The heads are as it signed them."""
+
+    what: str
+    seen: Annotated[bytes, Size(0, limits.KIB)]
+    shown: Annotated[bytes, Size(0, limits.KIB)]
+
+
+class Home:
+    """The folder of one installation. Makes nothing until something is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def keystore(self) -> Path:
+        return self.path / "keystore.cose"
+
+    @property
+    def descriptor(self) -> Path:
+        return self.path / "descriptor.cose"
+
+    @property
+    def pin(self) -> Path:
+        return self.path / "pin.json"
+
+    @property
+    def people(self) -> Path:
+        return self.path / "people.json"
+
+    @property
+    def broker_account(self) -> Path:
+        return self.path / "broker.txt"
+
+    @property
+    def session(self) -> Path:
+        return self.path / "session.cose"
+
+    @property
+    def trust(self) -> Path:
+        return self.path / "trust"
+
+    @property
+    def outbox(self) -> Path:
+        return self.path / "outbox"
+
+    @property
+    def counters(self) -> Path:
+        return self.path / "counters"
+
+    @property
+    def sent(self) -> Path:
+        return self.path / "sent"
+
+    @property
+    def opened(self) -> Path:
+        return self.path / "opened"
+
+    def chain(self, user: UserId) -> Path:
+        return self.path / "chain" / user.hex()
+
+    @contextmanager
+    def lock(self, name: str, seconds: float = files.LOCK_SECONDS) -> Iterator[None]:
+        """Holds the home's lock of this name. Raises LocalState when another process keeps it."""
+        with files.lock(self.path / "locks" / name, seconds):
+            yield
+
+    def require_ready(self) -> None:
+        """Raises LocalState unless `init` has set this home up."""
+        if not self.pin.exists():
+            raise LocalState(
+                f"There is no installation in {self.path}.",
+                "Keys and a repository are needed before anything else.",
+                "Set it up: smr init --descriptor FILE.",
+            )
+
+    def owner(self) -> UserId | None:
+        """Whose home this is; None before the first registration or login."""
+        found = files.load_document(self._identity, _Identity)
+        return found.user if found else None
+
+    def claim(self, user: UserId) -> None:
+        """Makes this home `user`'s. Raises NotAllowed when it is another citizen's."""
+        with self.lock("identity"):
+            owner = self.owner()
+            if owner is None:
+                files.save_document(self._identity, _Identity(user))
+            elif owner != user:
+                raise NotAllowed(
+                    f"This home belongs to the citizen {owner.hex()}, and the card in the reader to {user.hex()}.",
+                    "Mixing their keys and mailboxes would lose letters of both.",
+                    "Use the owner's card, or another home: smr --home DIR.",
+                )
+
+    def raise_alarm(self, alarm: Alarm, name: str) -> Path:
+        """Keeps the evidence of a contradiction and says where."""
+        path = self.path / "alarms" / f"{name}.json"
+        files.save_document(path, alarm)
+        return path
+
+    @property
+    def _identity(self) -> Path:
+        return self.path / "identity.json"

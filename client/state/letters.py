@@ -1,0 +1,66 @@
+"""Letters of this home: the acceptance of each letter that was sent, and which letters were opened here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from client.state import files
+from client.state.home import Home
+from crypto_core import limits
+from crypto_core.commands import HeadField
+from crypto_core.documents import MailboxPosition
+from crypto_core.ids import DigestField, LetterId, LetterIdField, MomentField, UserId, UserIdField
+from crypto_core.schema import Size
+
+
+@dataclass(frozen=True, slots=True)
+class SentLetter:
+    """An accepted letter: the signed heads of the sender's mailbox, then of each recipient's in order."""
+
+    letter: LetterIdField
+    to: Annotated[tuple[UserIdField, ...], Size(1, limits.RECIPIENTS)]
+    object: DigestField
+    accepted: MomentField
+    heads: Annotated[tuple[HeadField, ...], Size(2, limits.RECIPIENTS + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedLetter:
+    """A letter that was opened here with every check passed, and whether its receipt was accepted."""
+
+    letter: LetterIdField
+    author: UserIdField
+    document: DigestField
+    position: MailboxPosition
+    opened: MomentField
+    receipt_sent: bool
+
+
+def save_sent(home: Home, sent: SentLetter) -> None:
+    files.save_document(_sent(home, sent.letter), sent)
+
+
+def load_sent(home: Home, letter: LetterId) -> SentLetter | None:
+    return files.load_document(_sent(home, letter), SentLetter)
+
+
+def save_opened(home: Home, opened: OpenedLetter) -> None:
+    """Keeps what is already known of a receipt."""
+    with home.lock("opened"):
+        known = load_opened(home, opened.author, opened.letter)
+        if known is None or (opened.receipt_sent and not known.receipt_sent):
+            files.save_document(_opened(home, opened.author, opened.letter), opened)
+
+
+def load_opened(home: Home, author: UserId, letter: LetterId) -> OpenedLetter | None:
+    return files.load_document(_opened(home, author, letter), OpenedLetter)
+
+
+def _sent(home: Home, letter: LetterId) -> Path:
+    return home.sent / f"{letter.hex()}.json"
+
+
+def _opened(home: Home, author: UserId, letter: LetterId) -> Path:
+    return home.opened / f"{letter.hex()}-{author.hex()}.json"

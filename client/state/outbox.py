@@ -1,0 +1,148 @@
+"""The outbox: envelopes with an effect that were published, or are about to be, and have no valid reply yet.
+
+    outbox/<hash>/command    the command as it was sealed into the envelope (a sealed letter, a sealed receipt or a
+                             public document: nothing that the repository may not see), for a later session
+    outbox/<hash>/envelope   the envelope, session and counter; the nonce, sealed under the session's own secret
+
+Both are on disk before the envelope is published, and go after a valid reply. A retry sends the same bytes; only when
+the session is over is the same command put into a new envelope. Nothing is ever sealed twice for its readers.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from client.state import files
+from client.state.home import Home
+from crypto_core import cbor, commands, cose, labels, limits, schema, suite
+from crypto_core.commands import Command
+from crypto_core.envelope import TrafficKeys
+from crypto_core.errors import ProtocolError
+from crypto_core.ids import SALT_BYTES, LetterIdField, NonceField, SessionId, SessionIdField, UserIdField
+from crypto_core.schema import Range, Size
+from crypto_core.suite import ContentKey
+
+SEALED_NONCE_BYTES: Final = 512
+_COMMAND: Final = "command"
+_ENVELOPE: Final = "envelope"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An envelope that is ready to be published, with what is needed to take its reply."""
+
+    session: SessionId
+    counter: int
+    nonce: bytes = field(repr=False)
+    envelope: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _EnvelopeFile:
+    session: SessionIdField
+    counter: Annotated[int, Range(1, limits.COUNTER_MAX)]
+    nonce: Annotated[bytes, Size(1, SEALED_NONCE_BYTES)]
+    envelope: Annotated[bytes, Size(1, limits.ENVELOPE_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class _CommandFile:
+    user: UserIdField
+    letter: LetterIdField | None
+    name: Annotated[str, Size(1, 16)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Nonce:
+    nonce: NonceField
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A command without its reply. `user` is who gave it; `letter` is the letter that it is about, if any."""
+
+    folder: Path
+    user: bytes
+    letter: bytes | None
+    command: Command
+
+
+class Outbox:
+    """The outbox of one home."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def put(self, user: bytes, letter: bytes | None, command: Command, sealed: Sealed, keys: TrafficKeys) -> Pending:
+        """Keeps command and envelope, on disk when this returns. Raises OSError."""
+        folder = self._home.outbox / suite.sha256(sealed.envelope).hex()
+        head = schema.to_map(_CommandFile(user, letter, commands.name_of(command)))  # type: ignore[arg-type]
+        files.write(folder / _COMMAND, cbor.encode({**head, "arguments": schema.to_map(command)}))
+        pending = Pending(folder, user, letter, command)
+        self.renew(pending, sealed, keys)
+        files.sync_folder(self._home.outbox)
+        return pending
+
+    def renew(self, pending: Pending, sealed: Sealed, keys: TrafficKeys) -> None:
+        """Keeps another envelope for the same command, in a later session."""
+        nonce = _seal(keys, sealed.nonce)
+        found = _EnvelopeFile(sealed.session, sealed.counter, nonce, sealed.envelope)
+        files.write(pending.folder / _ENVELOPE, cbor.encode(schema.to_map(found)))
+
+    def all(self) -> list[Pending]:
+        """What has no reply yet, oldest first. Raises LocalState for a damaged file."""
+        folders = [folder for folder in self._home.outbox.glob("*") if (folder / _COMMAND).exists()]
+        return [_load(folder) for folder in sorted(folders, key=lambda each: (each / _COMMAND).stat().st_mtime_ns)]
+
+    def envelope(self, pending: Pending, keys: TrafficKeys) -> Sealed | None:
+        """The envelope of this session; None when it was sealed in another one."""
+        data = files.read(pending.folder / _ENVELOPE)
+        if data is None:
+            return None
+        try:
+            found = schema.from_map(_EnvelopeFile, cbor.decode(data, files.STATE_FILE_BYTES))
+            if found.session != keys.session:
+                return None
+            return Sealed(found.session, found.counter, _open(keys, found.nonce), found.envelope)
+        except ProtocolError as error:
+            raise files.unusable(pending.folder / _ENVELOPE, str(error)) from error
+
+    def remove(self, pending: Pending) -> None:
+        """After a valid reply. The command goes last: without it the folder means nothing."""
+        files.remove(pending.folder / _COMMAND)
+        files.remove(pending.folder / _ENVELOPE)
+        pending.folder.rmdir()
+
+
+def _load(folder: Path) -> Pending:
+    data = files.read(folder / _COMMAND) or b""
+    try:
+        value: Any = cbor.decode(data, files.STATE_FILE_BYTES)
+        arguments = value.pop("arguments", None) if type(value) is dict else None
+        head = schema.from_map(_CommandFile, value)
+        command = schema.from_map(commands.COMMANDS[head.name], arguments)
+    except (ProtocolError, KeyError) as error:
+        raise files.unusable(folder / _COMMAND, str(error)) from error
+    return Pending(folder, head.user, head.letter, command)
+
+
+def _seal(keys: TrafficKeys, nonce: bytes) -> bytes:
+    salt = secrets.token_bytes(SALT_BYTES)
+    headers = {cose.ALG: cose.ALG_A256GCM, cose.LABEL: labels.CLIENT_SESSION, cose.SALT: salt}
+    return cose.encrypt0(_key(keys, salt), headers, cbor.encode(schema.to_map(_Nonce(nonce))))
+
+
+def _open(keys: TrafficKeys, data: bytes) -> bytes:
+    message = cose.read_encrypt0(data, SEALED_NONCE_BYTES)
+    found = cose.expect(
+        message.headers, cose.ALG_A256GCM, labels.CLIENT_SESSION, salt=(cose.SALT, bytes, SALT_BYTES, SALT_BYTES)
+    )
+    plaintext = message.decrypt(_key(keys, found["salt"]))
+    return schema.from_map(_Nonce, cbor.decode(plaintext, SEALED_NONCE_BYTES)).nonce
+
+
+def _key(keys: TrafficKeys, salt: bytes) -> ContentKey:
+    return ContentKey.derive(keys.client_to_repository, labels.CLIENT_SESSION, keys.session, salt)

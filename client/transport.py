@@ -1,0 +1,165 @@
+"""Requests to the repository over the broker, each with a deadline.
+
+    Transport.exchange(envelope, take) publishes the envelope and waits for a reply that `take` accepts.
+
+Anybody who reaches the reply queue can put anything there, so that nothing is believed before `take` has verified it,
+and nothing that `take` refuses ends the wait: a forged reply must not be able to cancel a command. Correlation ids are
+hints and are not looked at. A connection that is lost is opened again, and the same bytes are published again; the
+repository recognises them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import pika
+import pika.exceptions
+
+from broker_config import connection as broker
+from broker_config import limits as broker_limits
+from broker_config import names, topology
+from broker_config.connection import ConnectionSettings
+from broker_config.errors import BrokerError, BrokerRefused, BrokerSettingsInvalid, BrokerUnreachable
+from client.errors import LocalState, NotAllowed, TooLarge, Unreachable
+from crypto_core.commands import RefusedByRepository
+from crypto_core.errors import ProtocolError
+from crypto_core.suite import sha256
+
+R = TypeVar("R")
+
+REPLY_SECONDS: Final = 30.0  #: how long a reply is waited for, unless the settings say otherwise
+_SLICE_SECONDS: Final = 1.0  #: how long one look into the queue may block
+_PERSISTENT: Final = 2
+
+
+class Transport:
+    """One connection with its own reply queue, opened when it is first needed. Not thread-safe."""
+
+    def __init__(self, settings: ConnectionSettings, installation: str, reply_seconds: float = REPLY_SECONDS) -> None:
+        self._settings = settings
+        self._installation = names.parse_installation(installation)
+        self._reply_seconds = reply_seconds
+        self._connection: pika.BlockingConnection | None = None
+        self._channel: Any = None
+        self._queue = ""
+        self._arrived: deque[bytes] = deque()
+        self.ignored = 0  #: replies that were not an answer to what was asked
+
+    def exchange(self, envelope: bytes, take: Callable[[bytes], R]) -> R:
+        """What `take` makes of the first reply that it accepts.
+
+        `take` raises ProtocolError for a reply that is not the answer; RefusedByRepository, which is an answer, ends
+        the wait. Raises Unreachable, TooLarge, NotAllowed (the broker account), LocalState (its address).
+        """
+        if len(envelope) > broker_limits.ENVELOPE_BYTES:
+            raise TooLarge(
+                f"The message has {len(envelope)} bytes; the broker takes {broker_limits.ENVELOPE_BYTES}.",
+                "Nothing was sent.",
+                "Send less at once.",
+            )
+        deadline = time.monotonic() + self._reply_seconds
+        while True:
+            try:
+                self._open()
+                self._publish(envelope)
+                return self._wait(take, deadline)
+            except (pika.exceptions.AMQPError, OSError) as error:
+                self.close()
+                if time.monotonic() >= deadline:
+                    raise _lost(error) from error
+            except BrokerUnreachable as error:
+                self.close()
+                raise Unreachable(f"The repository cannot be reached: {error}.") from error
+            except BrokerSettingsInvalid as error:
+                raise LocalState(f"The broker's address cannot be used: {error}.") from error
+            except BrokerRefused as error:
+                raise NotAllowed(f"The broker does not let this installation in: {error}.") from error
+            except BrokerError as error:
+                raise Unreachable(f"The broker is not ready: {error}.") from error
+
+    def close(self) -> None:
+        """Drops the connection; the broker drops its queue."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            try:
+                connection.close()
+            except (pika.exceptions.AMQPError, OSError):
+                return  # it was lost already
+
+    def _open(self) -> None:
+        if self._connection is not None and self._connection.is_open and self._channel.is_open:
+            return
+        self.close()
+        self._connection = broker.connect(self._settings, name=f"smr {self._installation}")
+        self._channel = self._connection.channel()
+        self._channel.confirm_delivery()
+        self._queue = names.reply_queue(self._installation, secrets.token_bytes(names.RANDOM_BYTES))
+        topology.declare_reply_queue(self._channel, names.QueueName(self._queue))
+        self._channel.basic_consume(self._queue, self._take_in, auto_ack=True, exclusive=True)
+
+    def _take_in(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        self._arrived.append(body)
+
+    def _publish(self, envelope: bytes) -> None:
+        properties = pika.BasicProperties(
+            content_type="application/cose",
+            delivery_mode=_PERSISTENT,
+            reply_to=self._queue,
+            correlation_id=sha256(envelope).hex(),
+            user_id=self._settings.user,
+        )
+        try:
+            self._channel.basic_publish(
+                names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, envelope, properties, mandatory=True
+            )
+        except pika.exceptions.UnroutableError as error:
+            raise Unreachable(
+                "The broker has no queue for the repository's commands.",
+                "Nothing was delivered; what has an effect is kept and will be sent again.",
+                "Tell the operator, and try again later.",
+            ) from error
+        except pika.exceptions.NackError as error:
+            raise Unreachable(
+                "The repository is busy: its queue is full.",
+                "Nothing was delivered; what has an effect is kept and will be sent again.",
+                "Try again in a moment.",
+            ) from error
+
+    def _wait(self, take: Callable[[bytes], R], deadline: float) -> R:
+        last: ProtocolError | None = None
+        while True:
+            while self._arrived:
+                try:
+                    return take(self._arrived.popleft())
+                except RefusedByRepository:
+                    raise
+                except ProtocolError as error:
+                    self.ignored += 1
+                    last = error
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _silent(self._reply_seconds, self.ignored, last)
+            if self._connection is None:
+                raise BrokerUnreachable("the connection was closed while waiting")
+            self._connection.process_data_events(time_limit=min(left, _SLICE_SECONDS))
+
+
+def _silent(seconds: float, ignored: int, last: ProtocolError | None) -> Unreachable:
+    others = f" {ignored} replies came that were not its answer (the last: {last})." if ignored else ""
+    return Unreachable(
+        f"The repository gave no answer within {seconds:g} seconds.{others}",
+        "It may be down, or no longer know this session; what has an effect is kept and will be sent again.",
+        "Try again; if it goes on, smr session close and then the command again.",
+    )
+
+
+def _lost(error: BaseException) -> Unreachable:
+    return Unreachable(
+        f"The connection to the broker was lost ({type(error).__name__}).",
+        "What has an effect is kept and will be sent again.",
+        "Check the network, then try again.",
+    )

@@ -42,6 +42,10 @@ class CrlServer:
         """The base address, without a slash at its end."""
         return f"http://{LOOPBACK}:{self.port}"
 
+    def wait(self) -> None:
+        """Wait until another thread, or Ctrl-C, ends it."""
+        self._thread.join()
+
     def close(self) -> None:
         """Stop listening and wait for the serving thread."""
         self._server.shutdown()

@@ -12,8 +12,10 @@ address.
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -27,12 +29,23 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.errors import RevocationUnavailable
 from pki.fetchers import CRL_BYTES_MAX, CrlFetcher
 from pki.files import write_atomically
-from pki.identity import display_name
+from pki.identity import display_name, fingerprint
 from pki.path import CrlSet
+from pki.trust_store import issued_by
 
 REFETCH_AFTER: Final = timedelta(hours=1)  #: a revocation is known to us at the latest after this time
 RETRY_AFTER: Final = timedelta(seconds=30)  #: a server that failed is left alone for this long
 ADDRESSES_MAX: Final = 4  #: distribution points of one certificate that are tried
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What came of fetching one list."""
+
+    url: str
+    issuer: str  #: its name
+    crl: x509.CertificateRevocationList | None
+    problem: str | None
 
 
 class CrlCache:
@@ -61,6 +74,36 @@ class CrlCache:
     def refresh(self, path: Sequence[x509.Certificate], now: datetime) -> CrlSet:
         """The same, but every list is fetched now, however young the kept one is."""
         return self._collect(path, now, force=True)
+
+    def refresh_all(self, certificates: Sequence[x509.Certificate]) -> list[Refreshed]:
+        """Fetch every list anew that these certificates name, and every one in the cache whose issuer is among them."""
+        issuers = {fingerprint(c): c for c in certificates}
+        wanted = {
+            url: issuer for c in certificates for issuer in _issuers(c, certificates) for url in distribution_points(c)
+        }
+        for url, digest in self._known():
+            if digest in issuers:
+                wanted.setdefault(url, issuers[digest])
+        with self._lock:
+            return [self._refreshed(url, issuer) for url, issuer in wanted.items()]
+
+    def _refreshed(self, url: str, issuer: x509.Certificate) -> Refreshed:
+        name = display_name(issuer.subject)
+        try:
+            return Refreshed(url, name, self._renew(url, issuer, self._kept(url, issuer), force=True), None)
+        except RevocationUnavailable as error:
+            return Refreshed(url, name, None, error.what)
+
+    def _known(self) -> list[tuple[str, str]]:
+        """Address and issuer (SHA-256) of every list in the cache, from the notes beside them."""
+        known = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                note = json.loads(path.read_text(encoding="utf-8"))
+                known.append((str(note["url"]), str(note["issuer_sha256"])))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # a note is a convenience: the list is found again through the next certificate
+        return known
 
     def _collect(self, path: Sequence[x509.Certificate], now: datetime, *, force: bool) -> CrlSet:
         crls: list[x509.CertificateRevocationList] = []
@@ -106,7 +149,7 @@ class CrlCache:
             fetched = read_crl(self._fetcher.fetch(url))
             check_signature(fetched, issuer)
             _check_newer(fetched, kept)
-            self._keep(url, fetched)
+            self._keep(url, issuer, fetched)
         except RevocationUnavailable as error:
             self._failures[url] = (self._clock(), error.what)
             raise
@@ -138,9 +181,11 @@ class CrlCache:
             return None
         return crl
 
-    def _keep(self, url: str, crl: x509.CertificateRevocationList) -> None:
+    def _keep(self, url: str, issuer: x509.Certificate, crl: x509.CertificateRevocationList) -> None:
         try:
             write_atomically(self._file(url), crl.public_bytes(Encoding.DER))
+            note = json.dumps({"url": url, "issuer_sha256": fingerprint(issuer)})
+            write_atomically(self._file(url).with_suffix(".json"), note.encode())
         except OSError as error:
             raise RevocationUnavailable(
                 f"The revocation list from {url!r} could not be kept in {self._folder}.",
@@ -199,6 +244,10 @@ def check_signature(crl: x509.CertificateRevocationList, issuer: x509.Certificat
 def _check_newer(crl: x509.CertificateRevocationList, kept: x509.CertificateRevocationList | None) -> None:
     if kept is not None and crl.last_update_utc < kept.last_update_utc:
         raise _bad("it is older than the one that is known already")
+
+
+def _issuers(certificate: x509.Certificate, candidates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    return [c for c in candidates if c.subject == certificate.issuer and issued_by(certificate, c)]
 
 
 def _now() -> datetime:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.errors import CertificateError, TrustStoreError
@@ -117,7 +118,7 @@ class TrustStore:
         below = [
             c
             for c in self.intermediates
-            if c.issuer == certificate.subject and fingerprint(c) not in shown and _issued_by(c, certificate)
+            if c.issuer == certificate.subject and fingerprint(c) not in shown and issued_by(c, certificate)
         ]
         return {
             **_line(certificate),
@@ -166,7 +167,7 @@ def _sort(certificates: list[x509.Certificate], wanted: set[str], confirm: Confi
     roots, intermediates, left_out = [], [], []
     for certificate in {fingerprint(c): c for c in certificates}.values():
         digest = fingerprint(certificate)
-        self_signed = certificate.issuer == certificate.subject and _issued_by(certificate, certificate)
+        self_signed = certificate.issuer == certificate.subject and issued_by(certificate, certificate)
         if digest in wanted and not (self_signed and _is_ca(certificate)):
             raise TrustStoreError(
                 f"{display_name(certificate.subject)} is no root: it is not a self-signed CA certificate.",
@@ -208,10 +209,11 @@ def _is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Did that issuer sign this certificate? Names and signature only."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except Exception:  # noqa: BLE001 - many kinds, one meaning: the signature is not that issuer's
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 

@@ -1,0 +1,348 @@
+"""`smr-pki`: the trust store, CRLs, virtual cards and the test CA, from a terminal.
+
+Rules: text for people, or with `--json` one JSON document on standard output; errors go to standard error. PINs and
+passphrases come from a prompt, or from the files that SMR_PIN_FILE and SMR_PASSPHRASE_FILE name; never from arguments,
+which other users of the machine can read. This is the only file of the room that prints.
+
+Exit codes: 0 done; 1 refused or impossible (the message says why); 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from cryptography import x509
+from platformdirs import user_data_path
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from pki import crl_server
+from pki.errors import PkiError, TestCaError
+from pki.fetchers import HttpCrlFetcher
+from pki.identity import display_name, fingerprint
+from pki.revocation import CrlCache
+from pki.test_ca import TestCa
+from pki.tokens.profiles import CardKeyUse
+from pki.trust_store import ImportReport, TrustStore, read_certificates
+from pki.virtual_card import (
+    KEY_KINDS,
+    VirtualCard,
+    create_virtual_card,
+    folder_name,
+    list_virtual_cards,
+    open_virtual_card,
+)
+
+PIN_FILE: Final = "SMR_PIN_FILE"
+PASSPHRASE_FILE: Final = "SMR_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable, not a secret
+SECRET_FILE_BYTES_MAX: Final = 4096
+_DEFAULT: Final = user_data_path("smr")
+
+app = typer.Typer(help="Who is who: trust store, revocation lists, virtual cards.", no_args_is_help=True)
+cards_app = typer.Typer(help="Virtual Citizen Cards, for development and tests.", no_args_is_help=True)
+trust_app = typer.Typer(help="The roots that you trust to say who a citizen is.", no_args_is_help=True)
+crl_app = typer.Typer(help="Lists of revoked certificates.", no_args_is_help=True)
+ca_app = typer.Typer(help="A CA shaped like the state's, for development and tests.", no_args_is_help=True)
+app.add_typer(cards_app, name="virtual-card")
+app.add_typer(trust_app, name="trust")
+app.add_typer(crl_app, name="crl")
+app.add_typer(ca_app, name="test-ca")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+CaFolder = Annotated[Path, typer.Option("--ca", envvar="SMR_TEST_CA", help="Folder of the test CA.")]
+StoreFolder = Annotated[
+    Path, typer.Option("--trust-store", envvar="SMR_TRUST_STORE", help="Folder of the trust store.")
+]
+CardsFolder = Annotated[Path, typer.Option("--cards", envvar="SMR_CARDS", help="Folder of the virtual cards.")]
+
+
+# --- virtual cards ----------------------------------------------------------------------
+
+
+@cards_app.command("create")
+def virtual_card_create(
+    name: Annotated[str, typer.Argument(help="The citizen's whole name.")],
+    key: Annotated[str, typer.Option(help=f"Kind of keys: {', '.join(KEY_KINDS)}.")] = "P-256",
+    ca: CaFolder = _DEFAULT / "test-ca",
+    cards: CardsFolder = _DEFAULT / "cards",
+    as_json: AsJson = False,
+) -> None:
+    """Make a card with new keys and have them certified."""
+    authority = TestCa.open(ca, _passphrase("Passphrase of the test CA"))
+    pin = _secret(PIN_FILE, "PIN of the new card", confirm=True)
+    card = create_virtual_card(authority, cards / folder_name(name), name, key_kind=key, pin=pin)
+    _print(as_json, _card_json(card), lambda console: _card_text(console, card))
+
+
+@cards_app.command("revoke")
+def virtual_card_revoke(
+    card: Annotated[str, typer.Argument(help="The citizen's name, or the card's folder.")],
+    reason: Annotated[str, typer.Option(help="Reason, as RFC 5280 names it.")] = x509.ReasonFlags.key_compromise.value,
+    ca: CaFolder = _DEFAULT / "test-ca",
+    cards: CardsFolder = _DEFAULT / "cards",
+    as_json: AsJson = False,
+) -> None:
+    """Revoke both certificates of a card and publish new lists."""
+    authority = TestCa.open(ca, _passphrase("Passphrase of the test CA"))
+    found = open_virtual_card(Path(card) if Path(card).is_dir() else cards / folder_name(card))
+    why = _reason(reason)
+    lines = [authority.revoke(serial, why) for serial in found.serials.values()]
+    data = {"holder": found.holder, "revoked_at": lines[0].revoked_at, "reason": lines[0].reason}
+    text = f"Revoked the card of {found.holder} ({data['reason']}) at {data['revoked_at']}."
+    _print(as_json, data, lambda console: console.print(text))
+
+
+@cards_app.command("list")
+def virtual_card_list(cards: CardsFolder = _DEFAULT / "cards", as_json: AsJson = False) -> None:
+    """Show the virtual cards."""
+    found = list_virtual_cards(cards)
+    _print(as_json, {"cards": [_card_json(card) for card in found]}, lambda console: _cards_text(console, found))
+
+
+# --- trust store ----------------------------------------------------------------------
+
+
+@trust_app.command("import")
+def trust_import(
+    files: Annotated[list[Path], typer.Argument(help="PEM or DER files with CA certificates.")],
+    root_fingerprint: Annotated[
+        list[str] | None, typer.Option(help="SHA-256 of a root to trust; without it you are asked.")
+    ] = None,
+    trust_store: StoreFolder = _DEFAULT / "trust",
+    as_json: AsJson = False,
+) -> None:
+    """Import CA certificates. A root is trusted only by its fingerprint."""
+    store = TrustStore.open(trust_store)
+    confirm = _ask_root if root_fingerprint is None and sys.stdin.isatty() else None
+    report = store.import_certificates(files, root_fingerprints=root_fingerprint or (), confirm=confirm)
+    data = {name: [display_name(c.subject) for c in found] for name, found in _report(report)}
+
+    def text(console: Console) -> None:
+        for name, found in data.items():
+            console.print(f"{name.replace('_', ' ').capitalize()}: {', '.join(found) or 'none'}")
+
+    _print(as_json, data, text)
+
+
+@trust_app.command("show")
+def trust_show(trust_store: StoreFolder = _DEFAULT / "trust", as_json: AsJson = False) -> None:
+    """Show the roots and the CAs below them."""
+    forest = TrustStore.open(trust_store).show()
+
+    def text(console: Console) -> None:
+        for root in forest:
+            console.print(_tree(root))
+        if not forest:
+            console.print("The trust store is empty. Import the state's root: smr-pki trust import FILE")
+
+    _print(as_json, {"trust_store": str(trust_store), "certificates": forest}, text)
+
+
+@crl_app.command("refresh")
+def crl_refresh(
+    certificates: Annotated[
+        list[Path] | None, typer.Argument(help="Certificates whose lists to fetch too, e.g. a card's.")
+    ] = None,
+    trust_store: StoreFolder = _DEFAULT / "trust",
+    allow_private_addresses: Annotated[bool, typer.Option(help="For test CAs on this machine.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the revocation lists of the trust store's CAs anew, and those seen before."""
+    store = TrustStore.open(trust_store)
+    extra = [c for path in certificates or () for c in read_certificates(path)]
+    fetcher = HttpCrlFetcher(allow_private_addresses=allow_private_addresses)
+    with Console(stderr=True).status("Fetching revocation lists ..."):
+        done = CrlCache(store.crl_folder, fetcher).refresh_all([*store.roots, *store.intermediates, *extra])
+    lines = [
+        {
+            "url": line.url,
+            "issuer": line.issuer,
+            "next_update": line.crl.next_update_utc.isoformat() if line.crl and line.crl.next_update_utc else None,
+            "problem": line.problem,
+        }
+        for line in done
+    ]
+
+    def text(console: Console) -> None:
+        for line in lines:
+            state = line["problem"] or f"good until {line['next_update']}"
+            console.print(f"{line['issuer']}: {state}")
+        if not lines:
+            console.print("No list is known yet: give a certificate, or import CA certificates first.")
+
+    _print(as_json, {"crls": lines}, text)
+    if any(line["problem"] for line in lines):
+        raise typer.Exit(1)
+
+
+# --- test CA ----------------------------------------------------------------------
+
+
+@ca_app.command("create")
+def ca_create(
+    crl_url: Annotated[str, typer.Option(help="Where its revocation lists will be served.")],
+    ca: CaFolder = _DEFAULT / "test-ca",
+    as_json: AsJson = False,
+) -> None:
+    """Make the test CA. Its root's fingerprint is what `trust import` asks for."""
+    made = TestCa.create(ca, crl_url, _passphrase("Passphrase for the test CA", confirm=True))
+    _print_ca(as_json, made)
+
+
+@ca_app.command("publish")
+def ca_publish(ca: CaFolder = _DEFAULT / "test-ca", as_json: AsJson = False) -> None:
+    """Make new revocation lists, good for a week."""
+    authority = TestCa.open(ca, _passphrase("Passphrase of the test CA"))
+    authority.publish_crls()
+    _print_ca(as_json, authority)
+
+
+@ca_app.command("serve")
+def ca_serve(
+    ca: CaFolder = _DEFAULT / "test-ca",
+    port: Annotated[int, typer.Option(help="Loopback port; 0 takes a free one.")] = 0,
+) -> None:
+    """Serve the revocation lists on loopback until Ctrl-C."""
+    try:
+        server = crl_server.CrlServer(ca / "crls", port)
+    except OSError as error:
+        raise TestCaError(f"Port {port} cannot be used.", "Another program has it.", "Choose another.") from error
+    with server:
+        Console().print(f"Serving {ca / 'crls'} at {server.url}; Ctrl-C ends it.")
+        server.wait()
+
+
+# --- output and input ----------------------------------------------------------------------
+
+
+def main() -> None:
+    """The program. Every refusal of the room becomes one line for people and exit code 1."""
+    try:
+        app()
+    except PkiError as error:
+        Console(stderr=True, highlight=False).print(f"[bold]Error:[/bold] {_escape(error)}")
+        raise SystemExit(1) from error
+
+
+def _escape(error: PkiError) -> str:
+    return str(error).replace("[", r"\[")
+
+
+def _print(as_json: bool, data: dict[str, Any], text: Callable[[Console], None]) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+    else:
+        text(Console(highlight=False))
+
+
+def _print_ca(as_json: bool, ca: TestCa) -> None:
+    data = {
+        "folder": str(ca.folder),
+        "root_sha256": fingerprint(ca.root),
+        "crl_base_url": ca.crl_base_url,
+        "certificates": [str(path) for path in ca.certificate_files],
+    }
+
+    def text(console: Console) -> None:
+        console.print(f"Test CA in {ca.folder}, lists at {ca.crl_base_url}", soft_wrap=True)
+        console.print(f"Root fingerprint (SHA-256): {data['root_sha256']}", soft_wrap=True)
+
+    _print(as_json, data, text)
+
+
+def _card_json(card: VirtualCard) -> dict[str, Any]:
+    data = asdict(card)
+    return {
+        **{key: data[key] for key in ("holder", "civil_number", "key_kind", "label")},
+        "folder": str(card.folder),
+        "module": str(card.module),
+        "softhsm_conf": str(card.softhsm_conf),
+        "serials": {use.value: f"{serial:x}" for use, serial in card.serials.items()},
+    }
+
+
+def _card_text(console: Console, card: VirtualCard) -> None:
+    console.print(f"Made a virtual card for {card.holder} ({card.civil_number}, {card.key_kind}).")
+    console.print(f"To use it: export SOFTHSM2_CONF={card.softhsm_conf}", soft_wrap=True)
+
+
+def _cards_text(console: Console, cards: list[VirtualCard]) -> None:
+    if not cards:
+        console.print("There are no virtual cards here. Make one: smr-pki virtual-card create NAME")
+        return
+    table = Table("holder", "civil number", "keys", "uses", "folder")
+    for card in cards:
+        uses = ", ".join(use.value for use in CardKeyUse if use in card.serials)
+        table.add_row(card.holder, card.civil_number, card.key_kind, uses, str(card.folder))
+    console.print(table)
+
+
+def _tree(line: dict[str, Any]) -> Tree:
+    mark = "root" if line["root"] else "CA"
+    until = datetime.fromisoformat(line["not_after"]).astimezone(UTC)
+    tree = Tree(f"{line['name']} ({mark}, until {until:%Y-%m-%d})\nSHA-256 {line['sha256']}")
+    for below in line["issued"]:
+        tree.add(_tree(below))
+    return tree
+
+
+def _report(report: ImportReport) -> list[tuple[str, tuple[x509.Certificate, ...]]]:
+    return [("roots", report.roots), ("intermediates", report.intermediates), ("left_out", report.left_out)]
+
+
+def _ask_root(certificate: x509.Certificate, digest: str) -> bool:
+    grouped = " ".join(digest[i : i + 4] for i in range(0, len(digest), 4))
+    typer.echo(f"{display_name(certificate.subject)}\nSHA-256 {grouped}", err=True)
+    return typer.confirm("Is this fingerprint the one that its owner publishes? Trust it?", err=True)
+
+
+def _reason(text: str) -> x509.ReasonFlags:
+    try:
+        return x509.ReasonFlags(text)
+    except ValueError as error:
+        known = ", ".join(flag.value for flag in x509.ReasonFlags)
+        raise TestCaError(f"{text!r} is no reason for a revocation.", "", f"Use one of: {known}.") from error
+
+
+def _passphrase(prompt: str, *, confirm: bool = False) -> str:
+    return _secret(PASSPHRASE_FILE, prompt, confirm=confirm)
+
+
+def _secret(variable: str, prompt: str, *, confirm: bool = False) -> str:
+    """From the file that the variable names, else from a prompt. Raises PkiError."""
+    named = os.environ.get(variable)
+    secret = _from_file(Path(named), variable) if named else _from_prompt(prompt, variable, confirm)
+    if not secret:
+        raise PkiError(f"{prompt}: nothing was given.", "It protects a key.", "Try again.")
+    return secret
+
+
+def _from_file(path: Path, variable: str) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(SECRET_FILE_BYTES_MAX).decode("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PkiError(f"The file {path} that {variable} names cannot be read.", "", "Check it.") from error
+
+
+def _from_prompt(prompt: str, variable: str, confirm: bool) -> str:
+    if not sys.stdin.isatty():
+        raise PkiError(
+            f"{prompt}: there is no terminal to ask on.",
+            "A secret is never taken from an argument.",
+            f"Put it into a file and name that file in {variable}.",
+        )
+    secret = getpass.getpass(f"{prompt}: ")
+    if confirm and getpass.getpass("Again: ") != secret:
+        raise PkiError("The two entries differ.", "A slip would lock you out.", "Try again.")
+    return secret

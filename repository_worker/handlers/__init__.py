@@ -1,4 +1,40 @@
 """What each command does: plain functions, a verified command in, the effect and the reply out as values.
 
-No broker, no database driver and no clock is known here; an import contract holds that.
+No broker, no database driver and no clock is known here; an import contract holds that. One file a command; `decide`
+finds it. Who asks is in `Caller`: a handler that needs a citizen asks the caller for one, and refuses without a login.
 """
+
+from __future__ import annotations
+
+from crypto_core.commands import All, Close, Command, Create, List, New, Receipt, Recv, Send, Status
+from repository_worker.handlers import all_entries, close, create, list_people, new, receipt, recv, send, status
+from repository_worker.handlers.context import Caller, Context, Decision
+from repository_worker.storage.interface import ReadView
+
+__all__ = ["Caller", "Context", "Decision", "decide"]
+
+
+def decide(command: Command, caller: Caller, view: ReadView, context: Context) -> Decision:
+    """The decision on a command. Raises Refused."""
+    # Without a login: register, look up one id, and close. Everything else is refused before its handler is asked.
+    if not isinstance(command, Create | List | Close):
+        caller.citizen()
+    match command:
+        case Create():
+            return create.handle(command, caller, view, context)
+        case List():
+            return list_people.handle(command, caller, view, context)
+        case New():
+            return new.handle(command, caller, view, context)
+        case All():
+            return all_entries.handle(command, caller, view, context)
+        case Send():
+            return send.handle(command, caller, view, context)
+        case Recv():
+            return recv.handle(command, caller, view, context)
+        case Receipt():
+            return receipt.handle(command, caller, view, context)
+        case Status():
+            return status.handle(command, caller, view, context)
+        case Close():
+            return close.handle(command, caller, view, context)

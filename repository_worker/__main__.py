@@ -1,0 +1,5 @@
+"""`python -m repository_worker` is `smr-repository`."""
+
+from repository_worker.cli import main
+
+main()

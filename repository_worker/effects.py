@@ -1,0 +1,109 @@
+"""What a command changes, as values: handlers decide on an effect, the storage applies it, whole or not at all.
+
+    handler ── Effect ──▶ storage.commit(Change) ── Outcome ──▶ reply
+
+Every effect is idempotent by its ids: applied again it changes nothing, and its outcome tells what stands. A `Change`
+holds the effect and the counter record of the envelope that asked for it; both are stored in one transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crypto_core.commands import Person
+from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId
+from crypto_core.mailbox import Entry
+from crypto_core.sealed import SealedObject
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRegistration:
+    """A checked registration. `searchable_name` is the certificate's name as `people.fold` writes it."""
+
+    person: Person
+    searchable_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLetter:
+    """A letter: `sent` for its author and `received` for each recipient, all at once. `now`: milliseconds."""
+
+    letter: SealedObject
+    body: bytes = field(repr=False)
+    now: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class MarkRead:
+    """The `received` entry of this letter in `mailbox` was fetched."""
+
+    mailbox: UserId
+    author: UserId
+    letter: LetterId
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReceipt:
+    """A receipt: `receipt` for the author of the letter, `receipt-sent` for its reader."""
+
+    receipt: SealedObject
+    letter_author: UserId
+    now: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A confirmed session: its record, sealed under the KEK with this id."""
+
+    session: SessionId
+    record: bytes = field(repr=False)
+    kek: bytes
+    expires: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """The session's record is deleted, and its id never serves again."""
+
+    session: SessionId
+
+
+Effect = StoreRegistration | StoreLetter | MarkRead | StoreReceipt | OpenSession | CloseSession
+
+
+@dataclass(frozen=True, slots=True)
+class CounterRecord:
+    """Which envelope used a counter. It outlives its session, so `expires` is the session's end (milliseconds)."""
+
+    session: SessionId
+    counter: int
+    request_hash: Digest
+    expires: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One effect and the envelope that asked for it."""
+
+    effect: Effect
+    counter: CounterRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An entry as it stands in a mailbox, with its hash in the chain."""
+
+    mailbox: UserId
+    entry: Entry
+    hash: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What stands after a change: `person` for a registration, `entries` for a letter or a receipt.
+
+    Entries come in the order of the acceptance: the author's own first, then the others in ascending order.
+    """
+
+    person: Person | None = None
+    entries: tuple[Placed, ...] = ()

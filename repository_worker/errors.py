@@ -1,0 +1,59 @@
+"""Everything that this room raises.
+
+    WorkerError
+    ├── Refused                a command is refused: a code and one line for a person, signed and sealed
+    ├── Rejected               a message that gets no reply and becomes a dead letter; `reason` is the metric's label
+    ├── StorageError           the database did what it must not, or holds what it must not
+    │   ├── StorageUnavailable the database does not answer now: the same work is done again when it is back
+    │   ├── CounterUsed        another envelope was accepted under this counter
+    │   └── Conflict           something else is stored under this id
+    └── HomeError              the repository's folder: missing, damaged, or not this repository's
+
+Exceptions of the database driver never leave `storage`; they are the `__cause__`. No message holds a name, a key, a
+passphrase or an address with a password.
+"""
+
+from __future__ import annotations
+
+from crypto_core.commands import ErrorCode
+
+
+class WorkerError(Exception):
+    """Base of everything that this room raises."""
+
+
+class Refused(WorkerError):
+    """The command is refused. `message` says in one line what happened and what to do."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Rejected(WorkerError):
+    """The message gets no reply: nobody can be shown to have sent it, or no reply can be bound to it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class StorageError(WorkerError):
+    """The database holds or does what it must not."""
+
+
+class StorageUnavailable(StorageError):
+    """The database does not answer now. Nothing was stored, or it is not known whether: repeating is safe."""
+
+
+class CounterUsed(StorageError):
+    """Another envelope was accepted under this session and counter."""
+
+
+class Conflict(StorageError):
+    """Something else is stored under this id."""
+
+
+class HomeError(WorkerError):
+    """The repository's home folder cannot be used."""

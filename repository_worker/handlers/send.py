@@ -1,0 +1,63 @@
+"""SEND: a sealed letter, into the author's mailbox and those of all its recipients at once, or into none."""
+
+from __future__ import annotations
+
+from crypto_core import sealed, suite
+from crypto_core.commands import ErrorCode, Send, SendResult
+from crypto_core.errors import LimitExceeded, Malformed
+from crypto_core.limits import KIB
+from crypto_core.sealed import SealedObject
+from repository_worker.effects import Outcome, StoreLetter
+from repository_worker.errors import Refused, StorageError
+from repository_worker.handlers.boxes import acceptance_heads
+from repository_worker.handlers.context import Caller, Context, Decision
+from repository_worker.storage.interface import ReadView
+
+#: What sealing adds to a body, at most; bytes.
+SEALING_BYTES = 4 * KIB
+
+
+def handle(command: Send, caller: Caller, view: ReadView, context: Context) -> Decision:
+    """Takes a letter whose author is the caller and whose readers are all registered."""
+    author = caller.citizen()
+    letter = _read(command)
+    if letter.routing.author != author:
+        raise Refused(ErrorCode.NOT_ALLOWED, "The letter names another author than the citizen of this session.")
+    if suite.sha256(command.body) != letter.routing.body_hash:
+        raise Refused(ErrorCode.MALFORMED, "The body is not the one that the letter's head names; send both again.")
+    _require_limits(letter, command, context)
+    missing = view.unregistered(letter.readers)
+    if missing:
+        # Ids, not names: the repository tells nobody more than they asked with.
+        shown = ", ".join(user.hex() for user in missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise Refused(ErrorCode.NOT_FOUND, f"Nothing was sent: not registered here: {shown}. Check the recipients.")
+    return Decision(StoreLetter(letter, command.body, context.now), lambda outcome: _result(letter, outcome, context))
+
+
+def _read(command: Send) -> SealedObject:
+    try:
+        return sealed.read(sealed.LETTER, command.head)
+    except LimitExceeded as error:
+        raise Refused(ErrorCode.TOO_LARGE, f"The letter's head passes a limit: {error}.") from error
+    except Malformed as error:
+        raise Refused(ErrorCode.MALFORMED, f"The letter's head cannot be read: {error}.") from error
+
+
+def _require_limits(letter: SealedObject, command: Send, context: Context) -> None:
+    if len(letter.recipients) > context.limits.recipients:
+        raise Refused(
+            ErrorCode.TOO_LARGE,
+            f"{len(letter.recipients)} recipients, over the limit of {context.limits.recipients}; send several.",
+        )
+    if len(command.body) > context.limits.body_bytes + SEALING_BYTES:
+        raise Refused(
+            ErrorCode.TOO_LARGE,
+            f"A body of {len(command.body)} bytes, over the limit of {context.limits.body_bytes}; send less.",
+        )
+
+
+def _result(letter: SealedObject, outcome: Outcome, context: Context) -> SendResult:
+    if not outcome.entries:
+        raise StorageError("a letter was stored without its entries")
+    accepted = outcome.entries[0].entry.time
+    return SendResult(letter.routing.letter, accepted, acceptance_heads(outcome.entries, context))

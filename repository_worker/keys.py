@@ -1,0 +1,366 @@
+"""The repository's home folder: its keys, its descriptor, and the ring of key-encryption keys (KEKs).
+
+    HOME/keystore.cose       signing and sealing seeds, epoch, id, the secret that wraps KEKs; under a passphrase
+    HOME/descriptor.cose     the signed descriptor that clients get
+    HOME/operator/           root.pem, root.key, signer.pem, signer.key: the operator's; keys under the passphrase
+    HOME/kek/ID.cose         one KEK each, sealed under the wrapping secret
+    HOME/trust/              the trust store of state roots
+
+Rules: files 0600, folders 0700, written beside and renamed; nothing secret lies in a file without a passphrase or a
+secret from one. All workers of a repository share the folder. The operator's keys can be moved away after `init`: no
+worker needs them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from crypto_core import cbor, cose, descriptor, keystore, labels, limits, moments, schema, suite
+from crypto_core.descriptor import EPOCH_MAX, Descriptor
+from crypto_core.errors import ProtocolError
+from crypto_core.ids import SALT_BYTES, Digest, Milliseconds, MomentField, RepositoryId, RepositoryIdField
+from crypto_core.keys import (
+    ED25519_BYTES,
+    SEALING_SEED_BYTES,
+    EcdsaSigningKey,
+    EcdsaVerifyKey,
+    SealingKey,
+    SigningKey,
+)
+from crypto_core.records import KEK_ID_BYTES, KeyEncryptionKey
+from crypto_core.schema import Range, Size
+from crypto_core.session import RepositoryIdentity
+from crypto_core.suite import ContentKey
+from pki import operator
+from pki.errors import PkiError
+from pki.files import PRIVATE_FILE, private_folder, write_atomically
+from pki.identity import load_certificate
+from pki.operator import Credential
+from repository_worker.errors import HomeError
+
+KEK_LIFE_MS: Final = limits.DAY_MS  #: a new KEK is made after this time
+#: A KEK is destroyed at the latest when everything sealed under it is over: cookies and sessions, with room for clocks.
+KEK_END_MS: Final = KEK_LIFE_MS + limits.SESSION_MS + limits.HANDSHAKE_MS + limits.CLOCK_SKEW_MS
+#: Unknown KEK ids make a worker look into the folder, but not more often than this; seconds.
+RELOAD_SECONDS: Final = 1.0
+KEK_FILE_BYTES: Final = limits.KIB
+DESCRIPTOR_LIFE_MS: Final = 365 * limits.DAY_MS
+
+KEYSTORE_FILE: Final = "keystore.cose"
+DESCRIPTOR_FILE: Final = "descriptor.cose"
+SecretField = Annotated[bytes, Size(suite.SECRET_BYTES, suite.SECRET_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryKeystore:
+    """What `keystore.cose` holds."""
+
+    repository: RepositoryIdField
+    name: Annotated[str, Size(1, 128)]
+    epoch: Annotated[int, Range(1, EPOCH_MAX)]
+    signing_seed: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)] = field(repr=False)
+    sealing_seed: Annotated[bytes, Size(SEALING_SEED_BYTES, SEALING_SEED_BYTES)] = field(repr=False)
+    wrapping_secret: SecretField = field(repr=False)
+
+    @property
+    def identity(self) -> RepositoryIdentity:
+        """The private keys as the negotiation needs them."""
+        return RepositoryIdentity(
+            RepositoryId(self.repository), self.epoch, SigningKey(self.signing_seed), SealingKey(self.sealing_seed)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder. Reading its secrets takes a passphrase, and a tenth of a second."""
+
+    folder: Path
+
+    @property
+    def trust_folder(self) -> Path:
+        """The trust store of state roots."""
+        return self.folder / "trust"
+
+    @property
+    def descriptor_path(self) -> Path:
+        """The signed descriptor, for clients."""
+        return self.folder / DESCRIPTOR_FILE
+
+    @property
+    def exists(self) -> bool:
+        """Whether `create` was here."""
+        return (self.folder / KEYSTORE_FILE).exists()
+
+    # --- making -------------------------------------------------------------------------------------------------------
+
+    def create(self, name: str, organisation: str, broker: str, passphrase: str, now: Milliseconds) -> Descriptor:
+        """A new repository: operator root and signer, keys, descriptor. Raises HomeError if there is one already."""
+        if self.exists:
+            raise HomeError(f"{self.folder} holds a repository already; its keys are left as they are.")
+        with _files(self.folder), _operator():
+            for folder in (self.folder, self.folder / "operator", self.folder / "kek", self.trust_folder):
+                private_folder(folder)
+            root = operator.create_operator_root(organisation, now=moments.to_datetime(now))
+            signer = operator.issue_descriptor_signer(root, moments.to_datetime(now))
+            self._write_credential("root", root, passphrase)
+            self._write_credential("signer", signer, passphrase)
+            made = RepositoryKeystore(
+                repository=descriptor.derive_repository_id(_root_digest(root), name),
+                name=name,
+                epoch=1,
+                signing_seed=SigningKey.generate().seed,
+                sealing_seed=SealingKey.generate().seed,
+                wrapping_secret=secrets.token_bytes(suite.SECRET_BYTES),
+            )
+            # The keystore last: `exists` is true only when everything is there.
+            issued = self._issue(made, signer, broker, now)
+            self._write_keystore(made, passphrase)
+        return issued
+
+    def reissue(self, broker: str, passphrase: str, now: Milliseconds, *, new_keys: bool) -> Descriptor:
+        """A descriptor with the next epoch, and with `new_keys` new signing and sealing keys. Raises HomeError."""
+        with _files(self.folder), _operator():
+            known = self.keystore(passphrase)
+            made = replace(known, epoch=known.epoch + 1)
+            if new_keys:
+                made = replace(made, signing_seed=SigningKey.generate().seed, sealing_seed=SealingKey.generate().seed)
+            signer = self._read_credential("signer", passphrase)
+            issued = self._issue(made, signer, broker, now)
+            self._write_keystore(made, passphrase)
+        return issued
+
+    def _issue(self, made: RepositoryKeystore, signer: Credential, broker: str, now: Milliseconds) -> Descriptor:
+        identity = made.identity
+        issued = Descriptor(
+            repository=made.repository,
+            name=made.name,
+            operator_root=_root_digest(signer),
+            epoch=made.epoch,
+            broker=broker,
+            signing_key=identity.signing.public.raw,
+            sealing_key=identity.sealing.public.raw,
+            issued=now,
+            expires=Milliseconds(now + DESCRIPTOR_LIFE_MS),
+        )
+        chain = tuple(each.public_bytes(Encoding.DER) for each in signer.chain)
+        signed = descriptor.sign(issued, EcdsaSigningKey(signer.key), chain)
+        write_atomically(self.descriptor_path, signed, PRIVATE_FILE)
+        return issued
+
+    def _write_credential(self, name: str, credential: Credential, passphrase: str) -> None:
+        folder = self.folder / "operator"
+        write_atomically(folder / f"{name}.key", credential.key_pem(passphrase.encode()), PRIVATE_FILE)
+        write_atomically(folder / f"{name}.pem", credential.chain_pem(), PRIVATE_FILE)
+
+    def _read_credential(self, name: str, passphrase: str) -> Credential:
+        folder = self.folder / "operator"
+        return Credential.from_pem(
+            (folder / f"{name}.pem").read_bytes(), (folder / f"{name}.key").read_bytes(), passphrase.encode()
+        )
+
+    def _write_keystore(self, made: RepositoryKeystore, passphrase: str) -> None:
+        data = keystore.seal(made, labels.REPOSITORY_KEYSTORE, passphrase)
+        write_atomically(self.folder / KEYSTORE_FILE, data, PRIVATE_FILE)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def keystore(self, passphrase: str) -> RepositoryKeystore:
+        """The private keys. Raises HomeError."""
+        with _files(self.folder):
+            data = _read_limited(self.folder / KEYSTORE_FILE, keystore.KEYSTORE_BYTES)
+            return keystore.open_(RepositoryKeystore, data, labels.REPOSITORY_KEYSTORE, passphrase)
+
+    def signed_descriptor(self) -> bytes:
+        """The descriptor as clients get it. Raises HomeError."""
+        with _files(self.folder):
+            return _read_limited(self.descriptor_path, limits.HANDSHAKE_BYTES)
+
+    def descriptor(self, now: Milliseconds) -> tuple[Descriptor, str]:
+        """The verified descriptor, and the fingerprint of its operator root. Raises HomeError."""
+        with _files(self.folder), _operator():
+            signed = descriptor.read(self.signed_descriptor())
+            chain = [load_certificate(each) for each in signed.chain]
+            root = suite.sha256(signed.chain[-1]).hex()
+            leaf = operator.verify_descriptor_signer(chain, root_fingerprint=root, moment=moments.to_datetime(now))
+            key = leaf.public_key()
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise HomeError("The descriptor's signer has no P-256 key; issue another descriptor.")
+            return signed.verify(EcdsaVerifyKey(key), now), root
+
+    def ring(self, opened: RepositoryKeystore) -> KekRing:
+        """The ring of KEKs, which all workers share."""
+        return KekRing(self.folder / "kek", opened.wrapping_secret)
+
+
+# --- key-encryption keys --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _KekFile:
+    id: Annotated[bytes, Size(KEK_ID_BYTES, KEK_ID_BYTES)]
+    key: SecretField = field(repr=False)
+    made: MomentField
+
+
+class KekRing:
+    """The KEKs on disk. Any worker makes the new one of a day, under a lock; old ones go when nothing lives under them.
+
+    Thread-safe.
+    """
+
+    def __init__(
+        self, folder: Path, wrapping_secret: bytes, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._folder = folder
+        self._secret = wrapping_secret
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._known: dict[bytes, _KekFile] = {}
+        self._looked_at = float("-inf")
+
+    def current(self, now: Milliseconds) -> KeyEncryptionKey:
+        """The KEK to seal under now; makes one when the newest is a day old. Raises HomeError."""
+        with self._lock:
+            newest = self._newest()
+            if newest is None or not newest.made <= now < newest.made + KEK_LIFE_MS:
+                newest = self._renew(now)
+            return KeyEncryptionKey(newest.id, newest.key)
+
+    def holding(self, kek: bytes) -> Mapping[bytes, KeyEncryptionKey]:
+        """The KEKs by id; looks into the folder when `kek` is not among those known here. Raises HomeError."""
+        with self._lock:
+            if kek not in self._known and self._monotonic() - self._looked_at >= RELOAD_SECONDS:
+                self._load()
+            return {each.id: KeyEncryptionKey(each.id, each.key) for each in self._known.values()}
+
+    def destroy_unused(self, now: Milliseconds, in_use: Collection[bytes]) -> int:
+        """Destroys the KEKs that nothing lives under any more; tells how many. Raises HomeError.
+
+        The files are unlinked: on a medium that keeps old blocks they are gone only when it is overwritten, and the
+        wrapping secret protects them until then.
+        """
+        with self._lock, self._exclusive():
+            self._load()
+            newest = self._newest()
+            doomed = [each for each in self._known.values() if each is not newest and _is_over(each, now, in_use)]
+            for each in doomed:
+                self._path(each.id).unlink(missing_ok=True)
+                del self._known[each.id]
+            return len(doomed)
+
+    def _renew(self, now: Milliseconds) -> _KekFile:
+        with self._exclusive():
+            self._load()
+            newest = self._newest()  # another worker may have made it while this one waited
+            if newest is not None and newest.made <= now < newest.made + KEK_LIFE_MS:
+                return newest
+            fresh = KeyEncryptionKey.generate()
+            made = _KekFile(fresh.id, fresh.key, now)
+            write_atomically(self._path(made.id), self._seal(made), PRIVATE_FILE)
+            self._known[made.id] = made
+            return made
+
+    def _newest(self) -> _KekFile | None:
+        return max(self._known.values(), key=lambda each: (each.made, each.id), default=None)
+
+    def _load(self) -> None:
+        with _files(self._folder):
+            private_folder(self._folder)
+            known = [self._open(_read_limited(path, KEK_FILE_BYTES)) for path in sorted(self._folder.glob("*.cose"))]
+        self._known = {each.id: each for each in known}
+        self._looked_at = self._monotonic()
+
+    def _path(self, kek: bytes) -> Path:
+        return self._folder / f"{kek.hex()}.cose"
+
+    def _seal(self, made: _KekFile) -> bytes:
+        salt = secrets.token_bytes(SALT_BYTES)
+        headers = {cose.ALG: cose.ALG_A256GCM, cose.LABEL: labels.KEY_ENCRYPTION_KEY, cose.SALT: salt}
+        return cose.encrypt0(self._key(salt), headers, cbor.encode(schema.to_map(made)))
+
+    def _open(self, data: bytes) -> _KekFile:
+        message = cose.read_encrypt0(data, KEK_FILE_BYTES)
+        found = cose.expect(
+            message.headers,
+            cose.ALG_A256GCM,
+            labels.KEY_ENCRYPTION_KEY,
+            salt=(cose.SALT, bytes, SALT_BYTES, SALT_BYTES),
+        )
+        return schema.from_map(_KekFile, cbor.decode(message.decrypt(self._key(found["salt"])), KEK_FILE_BYTES))
+
+    def _key(self, salt: bytes) -> ContentKey:
+        return ContentKey.derive(self._secret, labels.KEY_ENCRYPTION_KEY, salt)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One worker at a time, over all processes that share the folder."""
+        with _files(self._folder):
+            private_folder(self._folder)
+            lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(lock)
+
+
+def _is_over(kek: _KekFile, now: Milliseconds, in_use: Collection[bytes]) -> bool:
+    if now >= kek.made + KEK_END_MS:
+        return True
+    # Before that: its last cookie can no longer be confirmed, and no session record names it.
+    last_cookie = kek.made + KEK_LIFE_MS + limits.HANDSHAKE_MS + limits.CLOCK_SKEW_MS
+    return now >= last_cookie and kek.id not in in_use
+
+
+# --- small helpers ----------------------------------------------------------------------------------------------------
+
+
+def now_ms() -> Milliseconds:
+    """The clock of this machine, in milliseconds."""
+    return Milliseconds(time.time_ns() // 1_000_000)
+
+
+def _root_digest(credential: Credential) -> Digest:
+    return suite.sha256(credential.chain[-1].public_bytes(Encoding.DER))
+
+
+def _read_limited(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise HomeError(f"{path.name} is larger than it can be; restore it from a backup.")
+    return data
+
+
+@contextmanager
+def _files(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise HomeError(
+            f"{folder} holds no repository, or a file of it is missing; run `smr-repository init` or restore a backup."
+        ) from error
+    except OSError as error:
+        raise HomeError(f"{folder} cannot be read or written ({error.strerror}); check who owns it.") from error
+    except ProtocolError as error:
+        raise HomeError(f"A file in {folder} cannot be used: {error}.") from error
+
+
+@contextmanager
+def _operator() -> Iterator[None]:
+    try:
+        yield
+    except PkiError as error:
+        raise HomeError(str(error)) from error

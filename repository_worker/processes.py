@@ -1,0 +1,94 @@
+"""Several workers from one command: each is a process of its own, started anew when it ends unasked.
+
+The keystore is opened once, before the first fork, so that the passphrase is asked for once. A worker dies with the
+program that started it (prctl(2), Linux), whatever end that comes to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import structlog
+
+PR_SET_PDEATHSIG: Final = 1
+#: A worker that ends sooner than this after its start is started again only after this pause; seconds.
+PAUSE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.1
+
+
+def die_with_parent(parent: int) -> None:
+    """This process gets SIGTERM when its parent (whose id is `parent`) is gone, and then hands back what it holds."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl failed")
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+class Team:
+    """The worker processes of one command. To be used before any thread is started."""
+
+    def __init__(self, size: int, work: Callable[[int], None]) -> None:
+        """`work` is called in each process, with its number from 0, and works until SIGTERM."""
+        self._size = size
+        self._work = work
+        self._running: dict[int, int] = {}
+        self._started: dict[int, float] = {}
+        self._ending = False
+        self._log = structlog.get_logger("team")
+
+    def run(self) -> None:
+        """Keeps the team working until SIGTERM or SIGINT; returns when all have ended."""
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._end)
+        for number in range(self._size):
+            self._start(number)
+        while self._running:
+            self._collect()
+
+    def _collect(self) -> None:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            time.sleep(_POLL_SECONDS)
+            return
+        number = self._running.pop(pid)
+        if self._ending:
+            return
+        self._log.warning("worker ended", pid=pid, status=os.waitstatus_to_exitcode(status))
+        time.sleep(max(0.0, self._started[number] + PAUSE_SECONDS - time.monotonic()))
+        if not self._ending:
+            self._start(number)
+
+    def _start(self, number: int) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._be_worker(number, parent)
+        self._running[pid] = number
+        self._started[number] = time.monotonic()
+        if self._ending:  # the signal came between the fork and its record
+            os.kill(pid, signal.SIGTERM)
+
+    def _be_worker(self, number: int, parent: int) -> None:
+        """In the child: never returns into the parent's code."""
+        status = 1
+        try:
+            die_with_parent(parent)
+            self._work(number)
+            status = 0
+        except BaseException:  # noqa: BLE001 - whatever ends a worker, its process ends here
+            self._log.exception("worker failed")
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self._ending = True
+        for pid in list(self._running):
+            os.kill(pid, signal.SIGTERM)

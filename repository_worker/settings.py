@@ -1,0 +1,96 @@
+"""The settings of `smr-repository`, from the environment (`SMR_REPOSITORY_…`); each with its unit, default and reason.
+
+Addresses with passwords are better kept in files (`…_URL_FILE`): an environment can be read by more people than a file.
+They are never printed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from broker_config import limits
+from broker_config.connection import ConnectionSettings, parse_amqp_url
+from repository_worker.errors import HomeError
+from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
+from repository_worker.transport.consumer import GRACE_SECONDS, THREADS, ConsumerSettings
+
+PREFIX: Final = "SMR_REPOSITORY_"
+
+
+class Settings(BaseSettings):
+    """Every setting."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default_factory=lambda: user_data_path("smr-repository", appauthor=False),
+        description="Folder of keys and descriptor. Default: the data folder of this user.",
+    )
+    mongo_url: SecretStr = Field(
+        default=SecretStr("mongodb://127.0.0.1:27017/?replicaSet=smr"),
+        description="MongoDB address; it must be a replica set, since transactions need one.",
+    )
+    mongo_url_file: Path | None = Field(default=None, description="File that holds the MongoDB address instead.")
+    mongo_database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")] = Field(
+        default="smr", description="Name of the database."
+    )
+    broker_url: SecretStr = Field(
+        default=SecretStr("amqp://smr-worker@127.0.0.1/smr"),
+        description="The workers' address of the broker; TLS (amqps) is required except on loopback.",
+    )
+    broker_url_file: Path | None = Field(default=None, description="File that holds the broker's address instead.")
+    threads: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=THREADS,
+        description="Messages that one worker handles at once. While one waits for the database another is verified.",
+    )
+    prefetch: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=limits.PREFETCH_MESSAGES,
+        description="Messages that one worker holds; each may take 10 MiB of memory.",
+    )
+    grace_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        default=GRACE_SECONDS, description="Seconds to finish what was begun when told to stop."
+    )
+    session_cache_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=CACHE_SECONDS, description="Seconds that an opened session stays in a worker's memory."
+    )
+    session_cache_entries: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=CACHE_ENTRIES, description="Sessions in a worker's memory, about 1 KiB each."
+    )
+    allow_private_crl_hosts: bool = Field(
+        default=False,
+        description="Fetch CRLs from loopback and private networks too. For development stacks alone: addresses in "
+        "certificates are chosen by strangers.",
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0, description="Port on loopback for Prometheus; 0: none. Further worker processes take the next ports."
+    )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="How to log: for people on a terminal, as JSON otherwise."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What to log.")
+
+    def mongo(self) -> str:
+        """MongoDB's address, which may hold a password. Raises HomeError."""
+        return _secret(self.mongo_url, self.mongo_url_file)
+
+    def broker(self) -> ConnectionSettings:
+        """How workers reach the broker. Raises HomeError, BrokerSettingsInvalid."""
+        return parse_amqp_url(_secret(self.broker_url, self.broker_url_file))
+
+    def consumer(self, name: str) -> ConsumerSettings:
+        """How a worker of this name consumes."""
+        return ConsumerSettings(self.threads, self.prefetch, self.grace_seconds, name)
+
+
+def _secret(value: SecretStr, path: Path | None) -> str:
+    if path is None:
+        return value.get_secret_value()
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HomeError(f"{path}, which should hold an address, cannot be read; check the file.") from error

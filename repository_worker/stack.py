@@ -1,0 +1,362 @@
+"""A whole private repository on this machine: broker, database, test CA with its CRLs, and workers.
+
+    with PrivateStack(folder) as stack:
+        stack.descriptor_path, stack.root_fingerprint       what a client's `init` needs
+        stack.ca_root, stack.ca_fingerprint                 what a client's trust store needs
+        stack.ca.issue_card_certificates(…)                 cards
+
+For development, tests and the demonstration: everything listens on loopback, on free ports, lies in one folder and ends
+with the program that started it. It is not a way to run a repository for others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import structlog
+
+from broker_config import names
+from broker_config.connection import ConnectionSettings
+from broker_config.local_broker import LocalBroker
+from broker_config.permissions import Permissions
+from broker_config.private_process import StartFailed
+from crypto_core.descriptor import Descriptor
+from pki.crl_server import CrlServer
+from pki.files import PRIVATE_FILE, private_folder, write_atomically
+from pki.identity import fingerprint
+from pki.test_ca import TestCa
+from pki.trust_store import TrustStore
+from repository_worker.keys import Home, now_ms
+from repository_worker.local_mongo import LocalMongo
+from repository_worker.processes import die_with_parent
+from repository_worker.settings import PREFIX
+from repository_worker.storage.mongo import MongoStorage, connect
+
+T = TypeVar("T")
+
+NAME: Final = "Repositório de desenvolvimento"
+ORGANISATION: Final = "Organização de desenvolvimento"
+DATABASE: Final = "smr"
+#: The account in the descriptor: any reply queue, the commands exchange, nothing else. One account for all clients of a
+#: private stack, so that a new client needs no enrolment.
+CLIENT_ACCOUNT: Final = "smr-client-dev"
+CLIENT_PERMISSIONS: Final = Permissions(
+    configure=r"^smr\.reply\.[a-z2-7]{26}\.[a-z2-7]{26}$",
+    write=r"^smr\.commands$",
+    read=r"^smr\.reply\.[a-z2-7]{26}\.[a-z2-7]{26}$",
+)
+WORKERS: Final = 2
+READY_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 25.0
+_READY: Final = b"ready\n"
+
+
+class WorkerProcess:
+    """One worker in a process of its own. Making it starts it."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self._environment = environment
+        self._log = log
+        self._process = self._start()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running worker."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait_ready(self) -> None:
+        """Returns when the worker takes messages. Raises StartFailed."""
+        out = self._process.stdout
+        if out is None:
+            raise StartFailed("a worker without a standard output")
+        readable, _, _ = select.select([out], [], [], READY_SECONDS)
+        if not readable or out.readline() != _READY:
+            raise StartFailed(f"A worker did not come up. The end of its log:\n{self.tail()}")
+
+    def tail(self) -> str:
+        """The end of its log."""
+        with contextlib.suppress(OSError):
+            return self._log.read_bytes()[-3000:].decode("utf-8", "replace")
+        return ""
+
+    def kill(self) -> None:
+        """Ends it as a power cut would (SIGKILL)."""
+        self._process.kill()
+        self._collect()
+
+    def terminate(self) -> int:
+        """Asks it to end (SIGTERM), waits, and gives its exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._collect()
+
+    def suspend(self) -> None:
+        """Stops it where it is (SIGSTOP), until `resume`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on (SIGCONT)."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Another process in its place; returns when it takes messages."""
+        if self.running:
+            self.terminate()
+        self._process = self._start()
+        self.wait_ready()
+
+    def stop(self) -> None:
+        """Ends it, in whatever state it is."""
+        if not self.running:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.resume()
+            self.terminate()
+            return
+        self.kill()
+
+    def _collect(self) -> int:
+        status = self._process.wait(STOP_SECONDS)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return status
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        parent = os.getpid()
+        with self._log.open("ab") as log:
+            # A session of its own: Ctrl-C reaches the program that started it, which ends its workers in order.
+            return subprocess.Popen(
+                [sys.executable, "-m", "repository_worker", "run", "--announce"],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - one system call, no locks
+            )
+
+
+class PrivateStack:
+    """Entering it starts everything and returns when workers take messages; leaving it ends everything."""
+
+    def __init__(self, folder: Path, workers: int = WORKERS, *, settings: dict[str, str] | None = None) -> None:
+        """`settings` are further settings of the workers, by their names in the environment."""
+        self.folder = folder
+        self.workers: list[WorkerProcess] = []
+        self.broker = LocalBroker(folder / "broker")
+        self.mongo = LocalMongo(folder / "mongo")
+        self._count = workers
+        self._more_settings = settings or {}
+        self._ending = contextlib.ExitStack()
+        self._passphrase = secrets.token_urlsafe(24)
+        self._descriptor: Descriptor | None = None
+        self._root_fingerprint = ""
+        self._ca: TestCa | None = None
+        self._crl_server: CrlServer | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- what others need of it -----------------------------------------------------------------------------------
+
+    @property
+    def home(self) -> Home:
+        """The repository's home folder."""
+        return Home(self.folder / "repository")
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The repository's descriptor, whose broker address any client of this stack may use."""
+        return _there(self._descriptor)
+
+    @property
+    def descriptor_path(self) -> Path:
+        """The signed descriptor, for a client's `init`."""
+        return self.home.descriptor_path
+
+    @property
+    def root_fingerprint(self) -> str:
+        """SHA-256 of the operator root, in hexadecimal."""
+        return self._root_fingerprint
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's address for clients, with the account that all of them may use here."""
+        return self.descriptor.broker
+
+    @property
+    def mongo_url(self) -> str:
+        """The database's address."""
+        return self.mongo.uri
+
+    @property
+    def ca(self) -> TestCa:
+        """The test CA, open."""
+        return _there(self._ca)
+
+    @property
+    def ca_folder(self) -> Path:
+        """The folder of the test CA."""
+        return self.folder / "ca"
+
+    @property
+    def ca_passphrase_file(self) -> Path:
+        """The file that holds the passphrase of the test CA and of the repository's home."""
+        return self.folder / "passphrase"
+
+    @property
+    def ca_root(self) -> Path:
+        """The test CA's root certificate, PEM."""
+        return self.ca.certificate_files[0]
+
+    @property
+    def ca_certificates(self) -> Sequence[Path]:
+        """The certificates of root and intermediate CAs, PEM, for an import into a trust store."""
+        return self.ca.certificate_files
+
+    @property
+    def ca_fingerprint(self) -> str:
+        """SHA-256 of the test CA's root, in hexadecimal."""
+        return fingerprint(self.ca.root)
+
+    @property
+    def crl_url(self) -> str:
+        """Where the test CA's CRLs are served."""
+        return _there(self._crl_server).url
+
+    def client_settings(self) -> ConnectionSettings:
+        """How a client connects, with the account that is in the descriptor."""
+        return self.broker.settings(CLIENT_ACCOUNT, self._client_password())
+
+    def storage(self) -> MongoStorage:
+        """The stack's storage, to look into."""
+        return MongoStorage(connect(self.mongo_url), DATABASE, self.descriptor.repository)
+
+    def environment(self) -> dict[str, str]:
+        """What `smr-repository` needs in its environment to work with this stack."""
+        return {
+            **os.environ,
+            f"{PREFIX}HOME": str(self.home.folder),
+            f"{PREFIX}MONGO_URL": self.mongo_url,
+            f"{PREFIX}MONGO_DATABASE": DATABASE,
+            f"{PREFIX}BROKER_URL_FILE": str(self.folder / "broker-url"),
+            f"{PREFIX}ALLOW_PRIVATE_CRL_HOSTS": "1",
+            "SMR_PASSPHRASE_FILE": str(self.ca_passphrase_file),
+            **self._more_settings,
+        }
+
+    def add_worker(self) -> WorkerProcess:
+        """One worker more; returns when it takes messages."""
+        worker = self._launch()
+        worker.wait_ready()
+        return worker
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        private_folder(self.folder)
+        write_atomically(self.ca_passphrase_file, self._read_passphrase().encode(), PRIVATE_FILE)
+        self._ending.callback(self.mongo.stop)
+        self.mongo.start()
+        self._ending.callback(self.broker.stop)
+        self.broker.start()
+        self.broker.set_up()
+        self._start_ca()
+        self._set_up_repository()
+        for _ in range(self._count):
+            self._launch()
+        for worker in self.workers:
+            worker.wait_ready()
+
+    def stop(self) -> None:
+        """Ends everything that was started; may be called again."""
+        for worker in self.workers:
+            worker.stop()
+        self.workers.clear()
+        self._ending.close()
+
+    def _start_ca(self) -> None:
+        crls = self.ca_folder / "crls"
+        existing = crls.exists()
+        crls.mkdir(parents=True, exist_ok=True)
+        port_file = self.folder / "crl-port"
+        port = int(port_file.read_text()) if existing and port_file.exists() else 0
+        self._crl_server = CrlServer(crls, port)
+        self._ending.callback(self._crl_server.close)
+        if existing:
+            self._ca = TestCa.open(self.ca_folder, self._passphrase)
+        else:
+            self._ca = TestCa.create(self.ca_folder, self._crl_server.url, self._passphrase)
+            port_file.write_text(str(self._crl_server.port))
+
+    def _set_up_repository(self) -> None:
+        administration = self.broker.administration()
+        password = self._client_password()
+        administration.put_account(CLIENT_ACCOUNT, password, names.VHOST, CLIENT_PERMISSIONS)
+        client_url = self._url(self.client_settings())
+        write_atomically(
+            self.folder / "broker-url", self._url(self.broker.settings("smr-worker")).encode(), PRIVATE_FILE
+        )
+        if self.home.exists:
+            self.home.reissue(client_url, self._passphrase, now_ms(), new_keys=False)
+        else:
+            self.home.create(NAME, ORGANISATION, client_url, self._passphrase, now_ms())
+        store = TrustStore.open(self.home.trust_folder)
+        store.import_certificates(self.ca_certificates, root_fingerprints={self.ca_fingerprint})
+        self._descriptor, self._root_fingerprint = self.home.descriptor(now_ms())
+        storage = self.storage()
+        storage.prepare()
+        storage.close()
+
+    def _launch(self) -> WorkerProcess:
+        log = self.folder / f"worker-{len(self.workers) + 1}.log"
+        worker = WorkerProcess(self.environment(), log)
+        self.workers.append(worker)
+        structlog.get_logger("stack").debug("worker started", pid=worker.pid)
+        return worker
+
+    def _read_passphrase(self) -> str:
+        if self.ca_passphrase_file.exists():
+            self._passphrase = self.ca_passphrase_file.read_text(encoding="utf-8")
+        return self._passphrase
+
+    def _client_password(self) -> str:
+        path = self.folder / "client-password"
+        if not path.exists():
+            write_atomically(path, secrets.token_urlsafe(24).encode(), PRIVATE_FILE)
+        return path.read_text(encoding="utf-8")
+
+    @staticmethod
+    def _url(settings: ConnectionSettings) -> str:
+        """The address with its password: for a file or a private stack's descriptor, never for a log."""
+        return f"amqp://{settings.user}:{settings.password}@{settings.host}:{settings.port}/{settings.vhost}"
+
+
+def _there(value: T | None) -> T:
+    if value is None:
+        raise StartFailed("the private stack has not been started yet")
+    return value

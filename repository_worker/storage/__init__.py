@@ -1,0 +1,1 @@
+"""What outlasts a worker: an interface, and its implementation on MongoDB."""

@@ -1,0 +1,112 @@
+"""The storage as pipeline and handlers see it.
+
+Reads show only what is stored for good (a majority, journalled). `commit` applies a change whole or not at all. Every
+method raises StorageUnavailable while the database does not answer, and may then be called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from crypto_core.commands import Person
+from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId
+from crypto_core.mailbox import Entry, EntryKind
+from crypto_core.sealed import SealedView
+from repository_worker.effects import Change, Outcome, Placed
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxState:
+    """The newest entry of a mailbox: its number (0: none yet) and hash (the genesis hash for 0)."""
+
+    number: int
+    hash: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry of a mailbox. `about` is the author of the letter that it concerns, `view_bytes` what its view takes."""
+
+    entry: Entry
+    hash: Digest
+    about: UserId
+    unread: bool
+    view_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterState:
+    """What is known of a counter: the hash of the envelope that used it, and whether its session was closed."""
+
+    request_hash: Digest | None
+    closed: bool
+
+
+class ReadView(Protocol):
+    """What handlers may read."""
+
+    def registration(self, user: UserId) -> Person | None:
+        """The newest revision."""
+
+    def registrations(self, user: UserId, limit: int) -> tuple[Person, ...]:
+        """The newest `limit` revisions, in ascending order."""
+
+    def people(self, name_part: str, after: UserId | None, limit: int) -> tuple[Person, ...]:
+        """Newest revisions in the order of user ids, whose folded name contains `name_part`."""
+
+    def unregistered(self, users: Sequence[UserId]) -> tuple[UserId, ...]:
+        """Those of `users` that are not registered, in their order."""
+
+    def mailbox(self, mailbox: UserId) -> MailboxState:
+        """The state of a mailbox; number 0 for one without entries."""
+
+    def entries(
+        self, mailbox: UserId, after: int, up_to: int, limit: int, *, unread_only: bool
+    ) -> tuple[StoredEntry, ...]:
+        """At most `limit` entries with after < number <= up_to, in ascending order."""
+
+    def entry(self, mailbox: UserId, kind: EntryKind, about: UserId, letter: LetterId) -> StoredEntry | None:
+        """The one entry of this kind for the letter `letter` by `about`; not for kind RECEIPT, of which many may be."""
+
+    def receipts(self, mailbox: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
+        """The RECEIPT entries for the owner's own letter, in ascending order."""
+
+    def acceptance(self, author: UserId, letter: LetterId) -> tuple[Placed, ...]:
+        """The entries that SEND made: the author's, then the recipients' in ascending order."""
+
+    def views(self, reader: UserId, entries: Sequence[StoredEntry]) -> tuple[SealedView, ...]:
+        """The sealed objects of these entries as `reader` may see them, in the same order."""
+
+    def body(self, author: UserId, letter: LetterId) -> bytes | None:
+        """The sealed body of a letter."""
+
+
+class Rates(Protocol):
+    """Counts what somebody asked for in a minute."""
+
+    def count(self, what: str, user: UserId, now: Milliseconds) -> int:
+        """Counts once more and tells how often it was in this minute, this time included."""
+
+
+class Storage(ReadView, Rates, Protocol):
+    """Everything."""
+
+    def session(self, session: SessionId) -> bytes | None:
+        """The sealed record of a session."""
+
+    def counter(self, session: SessionId, counter: int) -> CounterState:
+        """What is known of a counter."""
+
+    def commit(self, change: Change) -> Outcome:
+        """Applies a change in one transaction. Raises CounterUsed, Conflict, StorageUnavailable.
+
+        The same change again has no second effect, and the same outcome.
+        """
+
+    def keks_in_use(self, now: Milliseconds) -> frozenset[bytes]:
+        """The ids of the KEKs under which a session lives."""
+
+    def probe(self) -> None:
+        """Raises StorageUnavailable unless the database takes writes now. Takes little time."""

@@ -1,0 +1,637 @@
+"""The storage on MongoDB.
+
+Rules: writes wait for a majority and its journals; reads see only what a majority holds; what belongs together is one
+transaction with a snapshot. A transaction that met another one, or whose end is not known, is run again from its
+start: that is safe because every effect is idempotent.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import pymongo
+from pymongo import ReadPreference, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.errors import (
+    CollectionInvalid,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    PyMongoError,
+    WTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from crypto_core import mailbox as chain
+from crypto_core import moments
+from crypto_core.commands import Person
+from crypto_core.documents import SignedDocument
+from crypto_core.ids import Digest, LetterId, Milliseconds, RepositoryId, SessionId, UserId
+from crypto_core.limits import MINUTE_MS
+from crypto_core.mailbox import Entry, EntryKind, EntryRouting
+from crypto_core.sealed import SealedObject, SealedView
+from repository_worker.effects import (
+    Change,
+    CloseSession,
+    CounterRecord,
+    MarkRead,
+    OpenSession,
+    Outcome,
+    Placed,
+    StoreLetter,
+    StoreReceipt,
+    StoreRegistration,
+)
+from repository_worker.errors import Conflict, CounterUsed, StorageError, StorageUnavailable
+from repository_worker.storage import collections as names
+from repository_worker.storage.interface import CounterState, MailboxState, StoredEntry
+
+T = TypeVar("T")
+Document = dict[str, Any]
+Session = ClientSession
+
+#: One operation with all of its retries; milliseconds. Longer than an election, shorter than a client's patience.
+OPERATION_MS: Final = 8_000
+#: How long a server is looked for; milliseconds.
+SELECTION_MS: Final = 2_000
+TRANSACTION_ATTEMPTS: Final = 40
+#: Pauses between attempts grow up to this, drawn at random so that two workers do not meet again; seconds.
+PAUSE_SECONDS_MAX: Final = 0.1
+#: Stands for "closed" among the counters of a session; no envelope can have it.
+_CLOSED: Final = -1
+_LABELS_TO_RETRY: Final = ("TransientTransactionError", "UnknownTransactionCommitResult")
+_NAMESPACE_EXISTS: Final = 48
+
+
+def connect(url: str) -> pymongo.MongoClient[Document]:
+    """A client with the durability that the storage needs. Connects when it is first used."""
+    return pymongo.MongoClient(
+        url,
+        appname="smr-repository",
+        serverSelectionTimeoutMS=SELECTION_MS,
+        timeoutMS=OPERATION_MS,
+        tz_aware=True,
+    )
+
+
+class MongoStorage:
+    """`interface.Storage` in one database. Thread-safe."""
+
+    def __init__(self, client: pymongo.MongoClient[Document], database: str, repository: RepositoryId) -> None:
+        self._client = client
+        self._repository = repository
+        self._database = client.get_database(
+            database,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority", j=True),
+        )
+
+    # --- setting up ----------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Makes collections, validators and indexes where they are missing; repeating it changes nothing."""
+        with _wrapped():
+            existing = set(self._database.list_collection_names())
+            for collection in names.COLLECTIONS:
+                if collection.name not in existing:
+                    self._create(collection.name)
+                self._database.command("collMod", collection.name, validator=collection.validator)
+                self._database[collection.name].create_indexes(list(collection.indexes))
+
+    def _create(self, name: str) -> None:
+        try:
+            self._database.create_collection(name)
+        except CollectionInvalid:
+            return  # another `init` was faster
+        except pymongo.errors.OperationFailure as error:
+            if error.code != _NAMESPACE_EXISTS:
+                raise
+
+    def probe(self) -> None:
+        """Raises StorageUnavailable unless a primary answers."""
+        with _wrapped():
+            self._database.command("ping")
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._client.close()
+
+    # --- sessions and counters -----------------------------------------------------------------------------------
+
+    def session(self, session: SessionId) -> bytes | None:
+        with _wrapped():
+            found = self._database[names.SESSIONS].find_one({"session": session}, {"record": 1})
+        return bytes(found["record"]) if found else None
+
+    def counter(self, session: SessionId, counter: int) -> CounterState:
+        with _wrapped():
+            found = list(
+                self._database[names.COUNTERS].find({"session": session, "counter": {"$in": [counter, _CLOSED]}})
+            )
+        hashes = {each["counter"]: Digest(each["request"]) for each in found}
+        return CounterState(hashes.get(counter), _CLOSED in hashes)
+
+    def keks_in_use(self, now: Milliseconds) -> frozenset[bytes]:
+        with _wrapped():
+            found = self._database[names.SESSIONS].distinct("kek", {"expires": {"$gt": moments.to_datetime(now)}})
+        return frozenset(bytes(each) for each in found)
+
+    def count(self, what: str, user: UserId, now: Milliseconds) -> int:
+        minute = now // MINUTE_MS
+        with _wrapped():
+            found = self._database[names.RATES].find_one_and_update(
+                {"what": what, "user": user, "minute": minute},
+                {
+                    "$inc": {"count": 1},
+                    "$setOnInsert": {"expires": moments.to_datetime((minute + 1) * MINUTE_MS)},
+                },
+                upsert=True,
+                return_document=pymongo.ReturnDocument.AFTER,
+            )
+        if found is None:
+            raise StorageError("the database made a counter and did not show it")
+        return int(found["count"])
+
+    # --- people --------------------------------------------------------------------------------------------------
+
+    def registration(self, user: UserId) -> Person | None:
+        with _wrapped():
+            found = self._database[names.REGISTRATIONS].find_one({"user": user, "latest": True})
+        return _person(found) if found else None
+
+    def registrations(self, user: UserId, limit: int) -> tuple[Person, ...]:
+        with _wrapped():
+            newest = self._database[names.REGISTRATIONS].find({"user": user}).sort("revision", -1).limit(limit)
+            return tuple(_person(each) for each in reversed(list(newest)))
+
+    def people(self, name_part: str, after: UserId | None, limit: int) -> tuple[Person, ...]:
+        wanted: Document = {"latest": True}
+        if name_part:
+            wanted["name"] = {"$regex": re.escape(name_part)}
+        if after is not None:
+            wanted["user"] = {"$gt": after}
+        with _wrapped():
+            found = self._database[names.REGISTRATIONS].find(wanted).sort("user", 1).limit(limit)
+            return tuple(_person(each) for each in found)
+
+    def unregistered(self, users: Sequence[UserId]) -> tuple[UserId, ...]:
+        with _wrapped():
+            found = self._database[names.MAILBOXES].find({"mailbox": {"$in": list(users)}}, {"mailbox": 1})
+            known = {bytes(each["mailbox"]) for each in found}
+        return tuple(user for user in users if user not in known)
+
+    # --- mailboxes -----------------------------------------------------------------------------------------------
+
+    def mailbox(self, mailbox: UserId) -> MailboxState:
+        with _wrapped():
+            found = self._database[names.MAILBOXES].find_one({"mailbox": mailbox})
+        if found is None:
+            return MailboxState(0, chain.genesis(self._repository, mailbox))
+        return MailboxState(int(found["number"]), Digest(found["hash"]))
+
+    def entries(
+        self, mailbox: UserId, after: int, up_to: int, limit: int, *, unread_only: bool
+    ) -> tuple[StoredEntry, ...]:
+        wanted: Document = {"mailbox": mailbox, "number": {"$gt": after, "$lte": up_to}}
+        if unread_only:
+            wanted["unread"] = True
+        with _wrapped():
+            found = self._database[names.ENTRIES].find(wanted).sort("number", 1).limit(limit)
+            return tuple(_stored_entry(each) for each in found)
+
+    def entry(self, mailbox: UserId, kind: EntryKind, about: UserId, letter: LetterId) -> StoredEntry | None:
+        with _wrapped():
+            found = self._database[names.ENTRIES].find_one(
+                {"mailbox": mailbox, "letter": letter, "about": about, "kind": kind.value}
+            )
+        return _stored_entry(found) if found else None
+
+    def receipts(self, mailbox: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
+        wanted = {"mailbox": mailbox, "letter": letter, "about": mailbox, "kind": EntryKind.RECEIPT.value}
+        with _wrapped():
+            found = self._database[names.ENTRIES].find(wanted).sort("number", 1)
+            return tuple(_stored_entry(each) for each in found)
+
+    def acceptance(self, author: UserId, letter: LetterId) -> tuple[Placed, ...]:
+        with _wrapped():
+            return self._letter_entries(author, letter, None)
+
+    def views(self, reader: UserId, entries: Sequence[StoredEntry]) -> tuple[SealedView, ...]:
+        with _wrapped():
+            found = {**self._letter_views(reader, entries), **self._receipt_views(reader, entries)}
+        try:
+            return tuple(found[_view_key(each)] for each in entries)
+        except KeyError as error:
+            raise StorageError("a mailbox entry whose object is not stored") from error
+
+    def _letter_views(self, reader: UserId, entries: Sequence[StoredEntry]) -> dict[Any, SealedView]:
+        keys = [
+            {"mailbox": each.about, "letter": each.entry.routing.letter} for each in entries if not _is_receipt(each)
+        ]
+        if not keys:
+            return {}
+        found = self._database[names.LETTERS].find({"$or": keys}, _view_fields(reader))
+        return {(each["mailbox"], each["letter"], None): _view(each) for each in found}
+
+    def _receipt_views(self, reader: UserId, entries: Sequence[StoredEntry]) -> dict[Any, SealedView]:
+        keys = [
+            {"mailbox": each.about, "letter": each.entry.routing.letter, "reader": each.entry.routing.author}
+            for each in entries
+            if _is_receipt(each)
+        ]
+        if not keys:
+            return {}
+        found = self._database[names.RECEIPTS].find({"$or": keys}, {**_view_fields(reader), "reader": 1})
+        return {(each["mailbox"], each["letter"], each["reader"]): _view(each) for each in found}
+
+    def body(self, author: UserId, letter: LetterId) -> bytes | None:
+        with _wrapped():
+            found = self._database[names.BODIES].find_one({"mailbox": author, "letter": letter}, {"body": 1})
+        return bytes(found["body"]) if found else None
+
+    # --- changes -------------------------------------------------------------------------------------------------
+
+    def commit(self, change: Change) -> Outcome:
+        return self._transaction(lambda session: self._apply(change, session))
+
+    def _apply(self, change: Change, session: Session) -> Outcome:
+        effect, repeated = change.effect, self._use_counter(change.counter, session)
+        match effect:
+            case StoreRegistration():
+                return self._store_registration(effect, session)
+            case StoreLetter():
+                return self._store_letter(effect, session)
+            case StoreReceipt():
+                return self._store_receipt(effect, session)
+            case MarkRead():
+                return self._mark_read(effect, session)
+            case OpenSession():
+                return self._open_session(effect, session, repeated=repeated)
+            case CloseSession():
+                return self._close_session(effect, change.counter, session)
+
+    def _use_counter(self, used: CounterRecord, session: Session) -> bool:
+        """Takes the counter for this envelope. True when it was this envelope's already."""
+        key = {"session": used.session, "counter": used.counter}
+        counters = self._database[names.COUNTERS]
+        found = counters.find_one(key, session=session)
+        if found is None:
+            expires = moments.to_datetime(used.expires)
+            counters.insert_one({**key, "request": used.request_hash, "expires": expires}, session=session)
+            return False
+        if found["request"] != used.request_hash:
+            raise CounterUsed("another envelope was accepted under this counter")
+        return True
+
+    def _store_registration(self, effect: StoreRegistration, session: Session) -> Outcome:
+        person = effect.person
+        registrations = self._database[names.REGISTRATIONS]
+        found = registrations.find_one({"user": person.user, "revision": person.revision}, session=session)
+        if found is not None:
+            if found["digest"] != person.registration.digest:
+                raise Conflict("another registration is stored under this revision")
+            return Outcome(person=_person(found))
+        replaced = registrations.update_one(
+            {"user": person.user, "revision": person.revision - 1, "latest": True},
+            {"$set": {"latest": False}},
+            session=session,
+        )
+        if (person.revision == 1) == bool(replaced.modified_count):
+            raise Conflict("the registration does not follow the newest revision")
+        registrations.insert_one(_person_document(person, effect.searchable_name), session=session)
+        if person.revision == 1:
+            genesis = chain.genesis(self._repository, person.user)
+            self._database[names.MAILBOXES].insert_one(
+                {"mailbox": person.user, "number": 0, "hash": genesis, "time": 0}, session=session
+            )
+        return Outcome(person=person)
+
+    def _store_letter(self, effect: StoreLetter, session: Session) -> Outcome:
+        sealed, routing = effect.letter, effect.letter.routing
+        key = {"mailbox": routing.author, "letter": routing.letter}
+        found = self._database[names.LETTERS].find_one(key, {"object": 1}, session=session)
+        if found is not None:
+            if found["object"] != sealed.object_hash:
+                raise Conflict("another letter is stored under this id")
+            return Outcome(entries=self._letter_entries(routing.author, routing.letter, session))
+        self._database[names.LETTERS].insert_one({**key, **_sealed_document(sealed)}, session=session)
+        self._database[names.BODIES].insert_one({**key, "body": effect.body}, session=session)
+        entry_routing = EntryRouting(routing.letter, routing.author, sealed.recipients)
+        planned = [_Planned(routing.author, EntryKind.SENT, routing.author), *_received(sealed)]
+        return Outcome(entries=self._append(sealed, entry_routing, planned, effect.now, session))
+
+    def _store_receipt(self, effect: StoreReceipt, session: Session) -> Outcome:
+        sealed, routing = effect.receipt, effect.receipt.routing
+        key = {"mailbox": effect.letter_author, "letter": routing.letter, "reader": routing.author}
+        found = self._database[names.RECEIPTS].find_one(key, {"object": 1}, session=session)
+        if found is not None:
+            if found["object"] != sealed.object_hash:
+                raise Conflict("another receipt of this reader is stored for this letter")
+            return Outcome(entries=self._receipt_entries(effect, session))
+        self._database[names.RECEIPTS].insert_one({**key, **_sealed_document(sealed)}, session=session)
+        planned = [
+            _Planned(routing.author, EntryKind.RECEIPT_SENT, effect.letter_author),
+            _Planned(effect.letter_author, EntryKind.RECEIPT, effect.letter_author),
+        ]
+        entry_routing = EntryRouting(routing.letter, routing.author, (effect.letter_author,))
+        return Outcome(entries=self._append(sealed, entry_routing, planned, effect.now, session))
+
+    def _mark_read(self, effect: MarkRead, session: Session) -> Outcome:
+        self._database[names.ENTRIES].update_one(
+            {
+                "mailbox": effect.mailbox,
+                "letter": effect.letter,
+                "about": effect.author,
+                "kind": EntryKind.RECEIVED.value,
+            },
+            {"$set": {"unread": False}},
+            session=session,
+        )
+        return Outcome()
+
+    def _open_session(self, effect: OpenSession, session: Session, *, repeated: bool) -> Outcome:
+        sessions = self._database[names.SESSIONS]
+        if repeated:
+            # The counter stands longer than the record: a session that was closed is not opened again by a replay.
+            if sessions.find_one({"session": effect.session}, {"_id": 1}, session=session) is None:
+                raise CounterUsed("this session was closed")
+            return Outcome()
+        sessions.insert_one(
+            {
+                "session": effect.session,
+                "record": effect.record,
+                "kek": effect.kek,
+                "expires": moments.to_datetime(effect.expires),
+            },
+            session=session,
+        )
+        return Outcome()
+
+    def _close_session(self, effect: CloseSession, used: CounterRecord, session: Session) -> Outcome:
+        self._database[names.SESSIONS].delete_one({"session": effect.session}, session=session)
+        # Other workers may still hold the record in memory: they find this mark when they look at the counter.
+        self._database[names.COUNTERS].update_one(
+            {"session": effect.session, "counter": _CLOSED},
+            {"$setOnInsert": {"request": used.request_hash, "expires": moments.to_datetime(used.expires)}},
+            upsert=True,
+            session=session,
+        )
+        return Outcome()
+
+    # --- the chains ----------------------------------------------------------------------------------------------
+
+    def _append(
+        self,
+        sealed: SealedObject,
+        routing: EntryRouting,
+        planned: Sequence[_Planned],
+        now: Milliseconds,
+        session: Session,
+    ) -> tuple[Placed, ...]:
+        """Puts one object into several mailboxes. All of its entries bear one time, later than nothing before it."""
+        owners = sorted({each.mailbox for each in planned})
+        found = self._database[names.MAILBOXES].find({"mailbox": {"$in": owners}}, session=session)
+        heads = {UserId(each["mailbox"]): each for each in found}
+        if len(heads) != len(owners):
+            raise StorageError("an entry for somebody who has no mailbox")
+        moment = Milliseconds(max(now, *(int(head["time"]) for head in heads.values())))
+        state = {user: MailboxState(int(head["number"]), Digest(head["hash"])) for user, head in heads.items()}
+        placed: list[Placed] = []
+        documents: list[Document] = []
+        for each in planned:
+            before = state[each.mailbox]
+            entry = Entry(before.number + 1, moment, each.kind, routing, sealed.object_hash)
+            digest = entry.hash(self._repository, each.mailbox, before.hash)
+            state[each.mailbox] = MailboxState(entry.number, digest)
+            placed.append(Placed(each.mailbox, entry, digest))
+            documents.append(_entry_document(each, entry, digest, sealed))
+        self._database[names.ENTRIES].insert_many(documents, session=session)
+        # The old number in the filter: after a conflict nothing of this mailbox is written.
+        updates = [
+            UpdateOne(
+                {"mailbox": user, "number": heads[user]["number"]},
+                {"$set": {"number": state[user].number, "hash": state[user].hash, "time": moment}},
+            )
+            for user in owners
+        ]
+        if self._database[names.MAILBOXES].bulk_write(updates, session=session).matched_count != len(owners):
+            raise StorageError("a mailbox changed within a transaction")
+        return tuple(placed)
+
+    def _letter_entries(self, author: UserId, letter: LetterId, session: Session | None) -> tuple[Placed, ...]:
+        own = self._database[names.ENTRIES].find_one(
+            {"mailbox": author, "letter": letter, "about": author, "kind": EntryKind.SENT.value}, session=session
+        )
+        if own is None:
+            return ()
+        received = self._database[names.ENTRIES].find(
+            {
+                "mailbox": {"$in": own["recipients"]},
+                "letter": letter,
+                "about": author,
+                "kind": EntryKind.RECEIVED.value,
+            },
+            session=session,
+        )
+        others = sorted((_placed(each) for each in received), key=lambda each: each.mailbox)
+        return (_placed(own), *others)
+
+    def _receipt_entries(self, effect: StoreReceipt, session: Session) -> tuple[Placed, ...]:
+        routing = effect.receipt.routing
+        key = {"letter": routing.letter, "about": effect.letter_author, "author": routing.author}
+        wanted = (
+            {"mailbox": routing.author, "kind": EntryKind.RECEIPT_SENT.value},
+            {"mailbox": effect.letter_author, "kind": EntryKind.RECEIPT.value},
+        )
+        found = [self._database[names.ENTRIES].find_one({**key, **each}, session=session) for each in wanted]
+        return tuple(_placed(each) for each in found if each is not None)
+
+    # --- transactions --------------------------------------------------------------------------------------------
+
+    def _transaction(self, work: Callable[[Session], T]) -> T:
+        pause = 0.001
+        for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
+            try:
+                return self._attempt(work)
+            except PyMongoError as error:
+                again = isinstance(error, DuplicateKeyError) or any(map(error.has_error_label, _LABELS_TO_RETRY))
+                if not again or _is_down(error):
+                    raise _translated(error) from error
+                if attempt == TRANSACTION_ATTEMPTS:
+                    raise StorageUnavailable("the database is too busy with changes of one mailbox") from error
+            time.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries, decides nothing
+            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+        raise StorageUnavailable("no attempt at a transaction was allowed")
+
+    def _attempt(self, work: Callable[[Session], T]) -> T:
+        with (
+            self._client.start_session() as session,
+            session.start_transaction(
+                read_concern=ReadConcern("snapshot"),
+                write_concern=WriteConcern("majority", j=True),
+                read_preference=ReadPreference.PRIMARY,
+            ),
+        ):
+            return work(session)
+
+
+class _Planned:
+    """An entry to be made."""
+
+    __slots__ = ("about", "kind", "mailbox")
+
+    def __init__(self, mailbox: UserId, kind: EntryKind, about: UserId) -> None:
+        self.mailbox = mailbox
+        self.kind = kind
+        self.about = about
+
+
+def _received(sealed: SealedObject) -> Iterator[_Planned]:
+    return (_Planned(user, EntryKind.RECEIVED, sealed.routing.author) for user in sealed.recipients)
+
+
+# --- documents --------------------------------------------------------------------------------------------------
+
+
+def _person_document(person: Person, name: str) -> Document:
+    document = {
+        "user": person.user,
+        "revision": person.revision,
+        "digest": person.registration.digest,
+        "document": person.registration.document,
+        "signature": person.registration.signature,
+        "authentication_certificate": person.authentication_certificate,
+        "intermediates": list(person.intermediates),
+        "accepted": person.accepted,
+        "name": name,
+        "latest": True,
+    }
+    if person.signature_certificate is not None:
+        document["signature_certificate"] = person.signature_certificate
+    return document
+
+
+def _person(found: Mapping[str, Any]) -> Person:
+    return Person(
+        user=UserId(found["user"]),
+        revision=int(found["revision"]),
+        registration=SignedDocument(found["document"], found["signature"]),
+        authentication_certificate=found["authentication_certificate"],
+        signature_certificate=found.get("signature_certificate"),
+        intermediates=tuple(found["intermediates"]),
+        accepted=Milliseconds(int(found["accepted"])),
+    )
+
+
+def _sealed_document(sealed: SealedObject) -> Document:
+    return {
+        "object": sealed.object_hash,
+        "protected": sealed.protected,
+        "ciphertext": sealed.ciphertext,
+        "wraps": [{"user": user, "wrap": wrap} for user, wrap in sealed.wraps],
+        "wrap_hashes": list(sealed.view(sealed.routing.author).wraps),
+    }
+
+
+def _view_fields(reader: UserId) -> Document:
+    # Of the wraps only the reader's own: the others are as many as there are recipients.
+    return {
+        "mailbox": 1,
+        "letter": 1,
+        "protected": 1,
+        "ciphertext": 1,
+        "wrap_hashes": 1,
+        "wraps": {"$elemMatch": {"user": reader}},
+    }
+
+
+def _view(found: Mapping[str, Any]) -> SealedView:
+    wraps = found.get("wraps")
+    if not wraps:
+        raise StorageError("a mailbox entry whose object is not sealed for its owner")
+    hashes = tuple(Digest(each) for each in found["wrap_hashes"])
+    return SealedView(found["protected"], found["ciphertext"], wraps[0]["wrap"], hashes)
+
+
+def _view_bytes(sealed: SealedObject, reader: UserId) -> int:
+    view = sealed.view(reader)
+    return len(view.protected) + len(view.ciphertext) + len(view.wrap) + sum(map(len, view.wraps))
+
+
+def _is_receipt(stored: StoredEntry) -> bool:
+    return stored.entry.kind in (EntryKind.RECEIPT, EntryKind.RECEIPT_SENT)
+
+
+def _view_key(stored: StoredEntry) -> tuple[bytes, bytes, bytes | None]:
+    routing = stored.entry.routing
+    return stored.about, routing.letter, routing.author if _is_receipt(stored) else None
+
+
+def _entry_document(planned: _Planned, entry: Entry, digest: Digest, sealed: SealedObject) -> Document:
+    return {
+        "mailbox": planned.mailbox,
+        "number": entry.number,
+        "time": entry.time,
+        "kind": entry.kind.value,
+        "letter": entry.routing.letter,
+        "author": entry.routing.author,
+        "recipients": list(entry.routing.recipients),
+        "object": entry.object,
+        "hash": digest,
+        "about": planned.about,
+        "unread": planned.kind is EntryKind.RECEIVED,
+        "view_bytes": _view_bytes(sealed, planned.mailbox),
+    }
+
+
+def _entry(found: Mapping[str, Any]) -> Entry:
+    # int(): the driver gives 64-bit integers a type of its own, which has no place on the wire.
+    routing = EntryRouting(
+        LetterId(found["letter"]), UserId(found["author"]), tuple(UserId(each) for each in found["recipients"])
+    )
+    return Entry(
+        int(found["number"]), Milliseconds(int(found["time"])), EntryKind(found["kind"]), routing, Digest(found["object"])
+    )
+
+
+def _placed(found: Mapping[str, Any]) -> Placed:
+    return Placed(UserId(found["mailbox"]), _entry(found), Digest(found["hash"]))
+
+
+def _stored_entry(found: Mapping[str, Any]) -> StoredEntry:
+    return StoredEntry(
+        entry=_entry(found),
+        hash=Digest(found["hash"]),
+        about=UserId(found["about"]),
+        unread=found["unread"],
+        view_bytes=int(found["view_bytes"]),
+    )
+
+
+# --- errors -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _wrapped() -> Iterator[None]:
+    try:
+        yield
+    except PyMongoError as error:
+        raise _translated(error) from error
+
+
+def _is_down(error: PyMongoError) -> bool:
+    return error.timeout or isinstance(error, ConnectionFailure | ExecutionTimeout | WTimeoutError)
+
+
+def _translated(error: PyMongoError) -> StorageError:
+    # The driver's own text may hold documents and addresses: it stays in the cause, out of the message.
+    if _is_down(error) or any(map(error.has_error_label, _LABELS_TO_RETRY)):
+        return StorageUnavailable(f"the database does not answer now ({type(error).__name__})")
+    return StorageError(f"the database refused an operation ({type(error).__name__})")

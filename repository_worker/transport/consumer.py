@@ -1,0 +1,255 @@
+"""Takes messages from the command queue, has them handled, publishes the replies and acknowledges.
+
+Rules:
+
+- One thread speaks to the broker, so that heartbeats go on however long a message takes; others handle messages.
+- A message is acknowledged after its effect is stored and on the same channel after its reply was published: the
+  broker takes both in this order, so whatever breaks, an unanswered message is delivered again.
+- While the database is down a worker holds what it has, takes no more than its prefetch, probes, and goes on with the
+  same messages. Nothing is rejected because of it.
+- A lost connection is opened again, with growing pauses, until the worker is told to stop.
+- Told to stop, a worker finishes what it has begun, hands the rest back, and ends within its grace time.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pika
+import pika.exceptions
+import structlog
+
+from broker_config import limits, names
+from broker_config.connection import ConnectionSettings, connect
+from broker_config.errors import BrokerError
+from repository_worker.errors import StorageUnavailable
+from repository_worker.metrics import Metrics
+from repository_worker.pipeline import Handled, Message, Pipeline, Verdict
+from repository_worker.transport import headers
+
+if TYPE_CHECKING:
+    from pika.adapters.blocking_connection import BlockingChannel
+
+CONTENT_TYPE: Final = "application/cose"
+THREADS: Final = 4
+GRACE_SECONDS: Final = 20.0
+#: Pauses between attempts to reach the broker or the database grow from the first to the second of these; seconds.
+PAUSE_SECONDS_MIN: Final = 0.1
+PAUSE_SECONDS_MAX: Final = 5.0
+_POLL_SECONDS: Final = 0.2
+_TRANSIENT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSettings:
+    """How a worker consumes. Times in seconds."""
+
+    threads: int = THREADS
+    prefetch: int = limits.PREFETCH_MESSAGES
+    grace_seconds: float = GRACE_SECONDS
+    name: str = "smr-worker"
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """A message that this worker holds, and the connection that it came by."""
+
+    link: _Link
+    tag: int
+    correlation_id: str | None
+    message: Message = field(repr=False)
+
+
+class _Link:
+    """One connection to the broker with its channel. Only the thread that opened it may use the channel."""
+
+    def __init__(self, connection: pika.BlockingConnection, channel: BlockingChannel) -> None:
+        self.connection = connection
+        self.channel = channel
+        self.open = True
+        self.held: set[int] = set()
+
+
+class Consumer:
+    """One worker's consumer. `run` returns when `stop` was set and everything is handed back."""
+
+    def __init__(
+        self,
+        broker: ConnectionSettings,
+        pipeline: Pipeline,
+        probe: Callable[[], None],
+        metrics: Metrics,
+        settings: ConsumerSettings | None = None,
+    ) -> None:
+        """`probe` raises StorageUnavailable until the database is back."""
+        headers.install()
+        self._broker = broker
+        self._pipeline = pipeline
+        self._probe = probe
+        self._metrics = metrics
+        self._settings = settings or ConsumerSettings()
+        self._todo: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._log = structlog.get_logger("transport")
+
+    def stop(self) -> None:
+        """Asks `run` to end. May be called from a signal handler."""
+        self._stop.set()
+
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Consumes until told to stop. `on_ready` is called whenever messages begin to flow."""
+        handlers = [
+            threading.Thread(target=self._handle_all, name=f"handler-{number}", daemon=True)
+            for number in range(self._settings.threads)
+        ]
+        for each in handlers:
+            each.start()
+        pauses = _Pauses()
+        while not self._stop.is_set():
+            try:
+                self._consume(on_ready, pauses)
+            except BrokerError as error:
+                self._log.warning("broker", error=str(error))
+            except pika.exceptions.AMQPError as error:
+                self._log.warning("broker lost", error=type(error).__name__)
+            except Exception:  # noqa: BLE001 - the connection is given up and opened again, the worker goes on
+                self._log.exception("connection failed")
+            if not self._stop.is_set():
+                self._metrics.broker_reconnects.inc()
+                self._stop.wait(pauses.next())
+        for _ in handlers:
+            self._todo.put(None)
+
+    # --- the thread that speaks to the broker -------------------------------------------------------------------------
+
+    def _consume(self, on_ready: Callable[[], None], pauses: _Pauses) -> None:
+        connection = connect(self._broker, attempts=1, name=self._settings.name)
+        link = _Link(connection, connection.channel())
+        try:
+            link.channel.basic_qos(prefetch_count=self._settings.prefetch)
+            consumer = link.channel.basic_consume(names.COMMANDS_QUEUE, partial(self._take, link))
+            self._log.info("consuming")
+            pauses.reset()
+            on_ready()
+            while not self._stop.is_set():
+                connection.process_data_events(time_limit=_POLL_SECONDS)
+            self._hand_back(link, consumer)
+        finally:
+            link.open = False
+            self._metrics.held.dec(len(link.held))
+            link.held.clear()
+            _close(connection)
+
+    def _take(
+        self, link: _Link, _channel: BlockingChannel, method: Any, properties: pika.BasicProperties, body: bytes
+    ) -> None:
+        link.held.add(method.delivery_tag)
+        self._metrics.held.inc()
+        message = Message(body, _text(properties.reply_to))
+        self._todo.put(_Delivery(link, method.delivery_tag, _text(properties.correlation_id), message))
+
+    def _finish(self, delivery: _Delivery, handled: Handled | None) -> None:
+        """Reply and acknowledgement; without an end (`handled` is None) the message goes back to the queue."""
+        link, channel = delivery.link, delivery.link.channel
+        if delivery.tag not in link.held:
+            return
+        if handled is None:
+            channel.basic_nack(delivery.tag, requeue=True)
+        else:
+            if handled.reply is not None:
+                properties = pika.BasicProperties(
+                    content_type=CONTENT_TYPE, correlation_id=delivery.correlation_id, delivery_mode=_TRANSIENT
+                )
+                channel.basic_publish("", handled.reply.queue, handled.reply.body, properties)
+            if handled.verdict is Verdict.DONE:
+                channel.basic_ack(delivery.tag)
+            else:
+                channel.basic_reject(delivery.tag, requeue=False)
+        link.held.discard(delivery.tag)
+        self._metrics.held.dec()
+
+    def _hand_back(self, link: _Link, consumer: str) -> None:
+        """Takes nothing more, gives back what nobody has begun, waits for the rest within the grace time."""
+        link.channel.basic_cancel(consumer)
+        while True:
+            try:
+                waiting = self._todo.get_nowait()
+            except queue.Empty:
+                break
+            if waiting is not None:
+                self._finish(waiting, None)
+        deadline = time.monotonic() + self._settings.grace_seconds
+        while link.held and time.monotonic() < deadline:
+            link.connection.process_data_events(time_limit=_POLL_SECONDS)
+        self._log.info("stopped", handed_back=len(link.held))
+
+    # --- the threads that handle messages -----------------------------------------------------------------------------
+
+    def _handle_all(self) -> None:
+        while (delivery := self._todo.get()) is not None:
+            handled = self._handle(delivery)
+            try:
+                delivery.link.connection.add_callback_threadsafe(partial(self._finish, delivery, handled))
+            except pika.exceptions.ConnectionWrongStateError:
+                self._log.info("broker lost before a reply; the message comes again")
+
+    def _handle(self, delivery: _Delivery) -> Handled | None:
+        """The end of a message, or None when the worker was told to stop before it came to one."""
+        pauses = _Pauses()
+        while delivery.link.open:
+            try:
+                return self._pipeline.handle(delivery.message)
+            except StorageUnavailable as error:
+                self._metrics.storage_waits.inc()
+                self._log.warning("database", error=str(error))
+            except Exception:  # noqa: BLE001 - no message may end the thread; this one is kept as a dead letter
+                self._log.exception("fault outside of the pipeline")
+                return Handled(Verdict.DEAD_LETTER)
+            if not self._wait_for_storage(delivery.link, pauses):
+                return None
+        return None
+
+    def _wait_for_storage(self, link: _Link, pauses: _Pauses) -> bool:
+        """True when the database is back, False when there is no reason to wait any longer."""
+        while link.open:
+            if self._stop.wait(pauses.next()):
+                return False
+            try:
+                self._probe()
+            except StorageUnavailable:
+                continue
+            return True
+        return False
+
+
+class _Pauses:
+    """Pauses that grow from one attempt to the next, up to a bound."""
+
+    def __init__(self) -> None:
+        self._seconds = PAUSE_SECONDS_MIN
+
+    def next(self) -> float:
+        seconds, self._seconds = self._seconds, min(2 * self._seconds, PAUSE_SECONDS_MAX)
+        return seconds
+
+    def reset(self) -> None:
+        self._seconds = PAUSE_SECONDS_MIN
+
+
+def _text(value: object) -> str | None:
+    # The library gives bytes where a publisher sent no UTF-8.
+    return value if isinstance(value, str) else None
+
+
+def _close(connection: pika.BlockingConnection) -> None:
+    try:
+        if connection.is_open:
+            connection.close()
+    except (pika.exceptions.AMQPError, OSError):
+        return  # it is gone either way

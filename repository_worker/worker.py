@@ -1,0 +1,100 @@
+"""One worker, put together: keys, storage, identities, pipeline, consumer. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import structlog
+
+from pki.fetchers import HttpCrlFetcher
+from pki.validator import IdentityValidator
+from repository_worker.errors import HomeError, StorageUnavailable
+from repository_worker.identities import Identities
+from repository_worker.keys import Home, KekRing, RepositoryKeystore, now_ms
+from repository_worker.metrics import Metrics
+from repository_worker.pipeline import Pipeline, RepositoryState
+from repository_worker.sessions import Sessions
+from repository_worker.settings import Settings
+from repository_worker.storage.mongo import MongoStorage, connect
+from repository_worker.transport.consumer import Consumer
+
+#: Between two looks for KEKs that nothing lives under any more; seconds.
+KEK_ROUND_SECONDS = 600.0
+
+
+def run(
+    settings: Settings, opened: RepositoryKeystore, *, number: int = 0, on_ready: Callable[[], None] = lambda: None
+) -> None:
+    """Works until SIGTERM or SIGINT. `opened` is the keystore, whose passphrase the caller had.
+
+    `number` tells several workers of one command apart; `on_ready` is called when messages first begin to flow.
+    """
+    metrics = Metrics()
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port + number)
+    storage = open_storage(settings, opened)
+    ring = Home(settings.home).ring(opened)
+    pipeline = build_pipeline(settings, opened, storage, ring, metrics)
+    name = f"smr-worker {os.getpid()}"
+    consumer = Consumer(settings.broker(), pipeline, storage.probe, metrics, settings.consumer(name))
+    ended = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+        consumer.stop()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+    threading.Thread(target=_retire_keks, args=(ring, storage, ended), name="keks", daemon=True).start()
+    try:
+        consumer.run(on_ready=_once(on_ready))
+    finally:
+        storage.close()
+
+
+def open_storage(settings: Settings, opened: RepositoryKeystore) -> MongoStorage:
+    """The storage of this repository."""
+    return MongoStorage(connect(settings.mongo()), settings.mongo_database, opened.repository)
+
+
+def build_pipeline(
+    settings: Settings,
+    opened: RepositoryKeystore,
+    storage: MongoStorage,
+    ring: KekRing,
+    metrics: Metrics,
+) -> Pipeline:
+    """The pipeline of this repository. Raises HomeError, TrustStoreError."""
+    home = Home(settings.home)
+    fetcher = HttpCrlFetcher(allow_private_addresses=settings.allow_private_crl_hosts)
+    validator = IdentityValidator.open(home.trust_folder, fetcher)
+    sessions = Sessions(storage, ring, seconds=settings.session_cache_seconds, entries=settings.session_cache_entries)
+    state = RepositoryState(opened.identity, ring, home.signed_descriptor())
+    return Pipeline(state, storage, sessions, Identities(validator), metrics)
+
+
+def _retire_keks(ring: KekRing, storage: MongoStorage, ended: threading.Event) -> None:
+    log = structlog.get_logger("keks")
+    while not ended.wait(KEK_ROUND_SECONDS):
+        _quietly(lambda: log.info("destroyed", keks=ring.destroy_unused(now_ms(), storage.keks_in_use(now_ms()))))
+
+
+def _once(work: Callable[[], None]) -> Callable[[], None]:
+    left = [work]
+
+    def run_first() -> None:
+        if left:
+            left.pop()()
+
+    return run_first
+
+
+def _quietly(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except (HomeError, StorageUnavailable) as error:
+        structlog.get_logger("keks").warning("not now", error=str(error))

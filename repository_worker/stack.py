@@ -18,7 +18,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -101,8 +102,13 @@ class WorkerProcess:
 
     def terminate(self) -> int:
         """Asks it to end (SIGTERM), waits, and gives its exit status."""
-        self._process.send_signal(signal.SIGTERM)
+        self.ask_to_end()
         return self._collect()
+
+    def ask_to_end(self) -> None:
+        """Sends SIGTERM, to a suspended worker too, and does not wait."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGCONT)
 
     def suspend(self) -> None:
         """Stops it where it is (SIGSTOP), until `resume`."""
@@ -123,11 +129,10 @@ class WorkerProcess:
         """Ends it, in whatever state it is."""
         if not self.running:
             return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.resume()
+        try:
             self.terminate()
-            return
-        self.kill()
+        except subprocess.TimeoutExpired:
+            self.kill()
 
     def _collect(self) -> int:
         status = self._process.wait(STOP_SECONDS)
@@ -280,12 +285,11 @@ class PrivateStack:
     def _start(self) -> None:
         private_folder(self.folder)
         write_atomically(self.ca_passphrase_file, self._read_passphrase().encode(), PRIVATE_FILE)
-        self._ending.callback(self.mongo.stop)
-        self.mongo.start()
-        self._ending.callback(self.broker.stop)
-        self.broker.start()
-        self.broker.set_up()
         self._start_ca()
+        # The broker takes seconds, in which the database is up. Both end together too.
+        self._ending.callback(_all_at_once, [self.broker.stop, self.mongo.stop])
+        _all_at_once([self.broker.start, self.mongo.start])
+        self.broker.set_up()
         self._set_up_repository()
         for _ in range(self._count):
             self._launch()
@@ -294,6 +298,8 @@ class PrivateStack:
 
     def stop(self) -> None:
         """Ends everything that was started; may be called again."""
+        for worker in self.workers:
+            worker.ask_to_end()
         for worker in self.workers:
             worker.stop()
         self.workers.clear()
@@ -354,6 +360,14 @@ class PrivateStack:
     def _url(settings: ConnectionSettings) -> str:
         """The address with its password: for a file or a private stack's descriptor, never for a log."""
         return f"amqp://{settings.user}:{settings.password}@{settings.host}:{settings.port}/{settings.vhost}"
+
+
+def _all_at_once(works: Sequence[Callable[[], None]]) -> None:
+    """Does all of them, each in a thread of its own, and raises what the first of them raised."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        running = [pool.submit(work) for work in works]
+    for each in running:
+        each.result()
 
 
 def _there(value: T | None) -> T:

@@ -596,9 +596,8 @@ def _entry(found: Mapping[str, Any]) -> Entry:
     routing = EntryRouting(
         LetterId(found["letter"]), UserId(found["author"]), tuple(UserId(each) for each in found["recipients"])
     )
-    return Entry(
-        int(found["number"]), Milliseconds(int(found["time"])), EntryKind(found["kind"]), routing, Digest(found["object"])
-    )
+    number, moment = int(found["number"]), Milliseconds(int(found["time"]))
+    return Entry(number, moment, EntryKind(found["kind"]), routing, Digest(found["object"]))
 
 
 def _placed(found: Mapping[str, Any]) -> Placed:

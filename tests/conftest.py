@@ -1,0 +1,29 @@
+"""What holds for every test: the shared fixtures, and that unit tests stay on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.support.pki_fixtures", "tests.support.servers"]
+
+UNIT = Path(__file__).parent / "unit"
+
+
+@pytest.fixture(autouse=True)
+def offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuses every connection of a unit test to another machine."""
+    if not request.path.is_relative_to(UNIT):
+        return
+    connect = socket.socket.connect
+
+    def connect_here_only(self: socket.socket, address: object) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6}:
+            host = str(address[0]) if isinstance(address, tuple) else ""
+            assert ipaddress.ip_address(host).is_loopback, f"a unit test connects to {host}"
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here_only)

@@ -67,10 +67,15 @@ def anonymous(context: Context) -> LiveSession:
 def show(context: Context) -> SessionInfo | None:
     """The kept session, None when there is none."""
     kept = _usable(context)
-    if kept is None or kept.user is None:
-        return None
-    used = counters.used(context.home, kept.session)
-    return SessionInfo(kept.user, kept.expires, used, kept.command_limit, kept.epoch)
+    return info(context, kept) if kept else None
+
+
+def info(context: Context, live: LiveSession) -> SessionInfo:
+    """What a person may know of a session with a login."""
+    if live.user is None:
+        raise ValueError("a session without a citizen")
+    used = counters.used(context.home, live.session)
+    return SessionInfo(live.user, live.expires, used, live.command_limit, live.epoch)
 
 
 def close(context: Context) -> bool:

@@ -1,0 +1,165 @@
+"""The library: one class, `Repository`, whose methods are the verbs.
+
+    settings = Settings(home=Path("~/.local/share/smr").expanduser(), passphrase=ask, pin=ask)
+    with Repository(settings) as repository:
+        sent = repository.send(["Bruno Antunes"], "Olá!".encode(), subject="Ata")
+        repository.status(sent.letter_id)
+
+Needs no terminal: secrets and approvals come through callbacks. Every method raises `ClientError` and nothing else.
+Before a method does its own work, what an earlier run could not finish is sent again; how that ended is in `resumed`.
+Not thread-safe; several processes may share one home.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from client import session
+from client.commands import box, card, key, pending, read, receipt, register, send, status
+from client.commands import init as init_command
+from client.commands import people as people_command
+from client.commands.box import ListedLetter
+from client.commands.card import CardReport
+from client.commands.init import Installed, OperatorRoot
+from client.commands.key import KeySummary
+from client.commands.pending import Resumed
+from client.commands.people import FoundPerson
+from client.commands.read import ReadLetter
+from client.commands.receipt import ReceiptSent
+from client.commands.register import Registered
+from client.commands.send import Sent
+from client.commands.status import LetterStatus
+from client.context import Context
+from client.errors import boundary
+from client.session import SessionInfo
+from client.settings import Settings
+
+
+class Repository:
+    """One citizen's view of one repository, from one home."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._context = Context(settings)
+        self.resumed: tuple[Resumed, ...] = ()
+
+    def init(
+        self,
+        descriptor: bytes,
+        *,
+        root_fingerprint: str | None = None,
+        approve: Callable[[OperatorRoot], bool] = lambda _: False,
+        broker_account: bytes | None = None,
+    ) -> Installed:
+        """Sets this home up: app key, keystore, and the operator root, by its fingerprint or by approval."""
+        with boundary():
+            return init_command.init(self._context, descriptor, root_fingerprint, approve, broker_account)
+
+    def cards(self) -> tuple[CardReport, ...]:
+        """Readers and cards, with what each key is good for now."""
+        with boundary():
+            return card.cards(self._context)
+
+    def register(self) -> Registered:
+        """Makes the citizen of the card known to the repository."""
+        with boundary():
+            return register.register(self._context)
+
+    def people(self, query: str = "") -> tuple[FoundPerson, ...]:
+        """Registered people whose name contains `query`, each verified here."""
+        with self._work():
+            return people_command.people(self._context, query)
+
+    def confirm(self, user_id: str, approve: Callable[[FoundPerson], bool]) -> FoundPerson:
+        """From now on this person's name can be used, if `approve` agrees with the certificate's details."""
+        with self._work():
+            return people_command.confirm(self._context, user_id, approve)
+
+    def new(self) -> tuple[ListedLetter, ...]:
+        """Unread letters, judged by their heads; nothing is marked."""
+        with self._work():
+            return box.new(self._context)
+
+    def letters(self) -> tuple[ListedLetter, ...]:
+        """All letters received and sent, judged by their heads."""
+        with self._work():
+            return box.everything(self._context)
+
+    def send(self, to: Sequence[str], body: bytes, subject: str = "") -> Sent:
+        """Sends a letter to people, each by exact id or confirmed name."""
+        with self._work():
+            return send.send(self._context, to, body, subject)
+
+    def read(self, letter: str) -> ReadLetter:
+        """A letter by its id or an unambiguous beginning of it; marks it read."""
+        with self._work():
+            return read.read(self._context, letter)
+
+    def send_receipt(self, letter: str) -> ReceiptSent:
+        """Confirms to its sender a letter that was opened here."""
+        with self._work():
+            return receipt.send_receipt(self._context, letter)
+
+    def status(self, letter: str) -> LetterStatus:
+        """What became of an own letter: acceptance and every receipt, verified now."""
+        with self._work():
+            return status.status(self._context, letter)
+
+    def open_session(self) -> SessionInfo:
+        """A new session, with one PIN and one passphrase for the next hours."""
+        with boundary():
+            return session.info(self._context, session.open_anew(self._context))
+
+    def show_session(self) -> SessionInfo | None:
+        """The kept session, None when there is none."""
+        with boundary():
+            self._context.home.require_ready()
+            return session.show(self._context)
+
+    def close_session(self) -> bool:
+        """Ends the kept session here; true if the repository has ended it too."""
+        with boundary():
+            self._context.home.require_ready()
+            return session.close(self._context)
+
+    def backup_keys(self, target: Path) -> KeySummary:
+        """Writes the keystore to a file, under a passphrase of its own."""
+        with boundary():
+            return key.backup(self._context, target)
+
+    def restore_keys(self, source: Path) -> KeySummary:
+        """Adds the sealing keys of a backup."""
+        with boundary():
+            return key.restore(self._context, source)
+
+    def rotate_key(self) -> Registered:
+        """A new sealing key, registered; the old ones keep opening old letters."""
+        with self._work():
+            return key.rotate(self._context)
+
+    def change_passphrase(self) -> KeySummary:
+        """The same keys under another passphrase."""
+        with boundary():
+            return key.change_passphrase(self._context)
+
+    def close(self) -> None:
+        """Drops the connection; the kept session stays."""
+        self._context.close()
+
+    @contextmanager
+    def _work(self) -> Iterator[None]:
+        with boundary():
+            self._context.home.require_ready()
+            self.resumed += pending.resume(self._context)
+            yield
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

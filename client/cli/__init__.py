@@ -1,0 +1,13 @@
+"""The program `smr`: the only place where the library's errors become text and exit codes.
+
+Heavy imports come late, inside of the commands, so that `smr --help` answers at once.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Runs the program and ends the process with its exit code."""
+    from client.cli.app import run
+
+    raise SystemExit(run())

@@ -1,0 +1,332 @@
+"""The commands of `smr` and their arguments. What they do is in the library; what they show, in `views`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from client.cli.run import HomeOption, JsonOption, Options, Run, VerboseOption, command
+
+if TYPE_CHECKING:
+    from client.cli.views import View
+
+_EPILOG: Final = (
+    "Exit codes: 0 done, 2 usage, 3 refused by a check, 4 not allowed, 5 not found, 6 unreachable, 7 card problem, "
+    "1 anything else.  Environment: SMR_HOME, SMR_PASSPHRASE_FILE, SMR_PIN_FILE, SMR_PKCS11_MODULE, SMR_CARD_LABEL, "
+    "SMR_TRUST_STORE, SMR_REPLY_SECONDS, SMR_NEW_PASSPHRASE_FILE, SMR_BACKUP_PASSPHRASE_FILE, "
+    "SMR_ALLOW_PRIVATE_CRL_HOSTS (development only), NO_COLOR."
+)
+_SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="smr",
+    help="Sealed letters between citizens, with signed receipts, through a repository that cannot read them.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=_SETTINGS,
+)
+session_app = typer.Typer(help="One PIN and passphrase for the next hours.", no_args_is_help=True)
+key_app = typer.Typer(help="The sealing key's life; old keys keep opening old letters.", no_args_is_help=True)
+app.add_typer(session_app, name="session")
+app.add_typer(key_app, name="key")
+
+Letter = Annotated[str, typer.Argument(metavar="LETTER", help="The id of a letter, or an unambiguous beginning of it.")]
+
+
+@app.callback()
+def common(
+    ctx: typer.Context, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Options before the command."""
+    ctx.obj = Options(home, as_json, verbose)
+
+
+@command(app, "init")
+def init(
+    run: Run,
+    descriptor: Annotated[Path, typer.Option(metavar="FILE", help="The repository's descriptor, from its operator.")],
+    root_fingerprint: Annotated[
+        str | None, typer.Option(metavar="HEX", help="SHA-256 of the operator's root, from another source.")
+    ] = None,
+    broker_account: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File with the broker's address and this installation's account."),
+    ] = None,
+) -> View:
+    """Set this home up: keys, and the repository whose operator you approve."""
+    from client.cli import views
+    from client.commands.init import OperatorRoot
+    from client.errors import Usage
+
+    if root_fingerprint is None and not sys.stdin.isatty():
+        raise Usage(
+            "The fingerprint of the operator's root is needed.",
+            "Without a terminal nobody can be asked whether the root is the right one.",
+            "Give it: --root-fingerprint HEX.",
+        )
+
+    def approve(root: OperatorRoot) -> bool:
+        grouped = " ".join(root.fingerprint[at : at + 4] for at in range(0, len(root.fingerprint), 4))
+        run.screen.note(f"Repository {root.repository_name!r}, operator {root.operator!r}, root SHA-256:")
+        run.screen.note(f"  {grouped}")
+        return run.ask("Is this the fingerprint that the operator publishes?")
+
+    account = _read_file(broker_account) if broker_account else None
+    found = run.repository.init(
+        _read_file(descriptor), root_fingerprint=root_fingerprint, approve=approve, broker_account=account
+    )
+    return views.installed(found, str(run.trust_store))
+
+
+@command(app, "card")
+def card(run: Run) -> View:
+    """Show readers and cards: holder, keys, validity, and whether they may be believed."""
+    from client.cli import views
+
+    return views.cards(run.repository.cards())
+
+
+@command(app, "register")
+def register(run: Run) -> View:
+    """Register with the card in the reader."""
+    from client.cli import views
+
+    return views.registered(run.repository.register())
+
+
+@command(app, "people")
+def people(
+    run: Run, query: Annotated[str, typer.Argument(metavar="[QUERY]", help="Part of a name, or an exact id.")] = ""
+) -> View:
+    """Find registered people; every record is verified here."""
+    from client.cli import views
+
+    return views.people(run.repository.people(query))
+
+
+@command(app, "confirm")
+def confirm(
+    run: Run,
+    user_id: Annotated[str, typer.Argument(metavar="ID", help="The person's id, 56 hexadecimal digits.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: the id was compared already.")] = False,
+) -> View:
+    """Show a person's certificate once; from then on the name can be used."""
+    from client.cli import views
+    from client.commands.people import FoundPerson
+
+    def approve(person: FoundPerson) -> bool:
+        for name, value in views.person_lines(person):
+            run.screen.note(f"  {name:<13} {value}")
+        # Without a terminal the exact id on the command line is the decision.
+        return yes or not sys.stdin.isatty() or run.ask("Is this the person you mean?")
+
+    return views.person(run.repository.confirm(user_id, approve))
+
+
+@command(app, "new")
+def new(run: Run) -> View:
+    """List letters that were not read yet, without fetching or marking them."""
+    from client.cli import views
+
+    return views.letters(run.repository.new(), only_new=True)
+
+
+@command(app, "list")
+def list_(run: Run) -> View:
+    """List all letters, received and sent."""
+    from client.cli import views
+
+    return views.letters(run.repository.letters(), only_new=False)
+
+
+@command(app, "send")
+def send(
+    run: Run,
+    to: Annotated[list[str], typer.Option(metavar="WHO", help="An id, or the name of a confirmed person. Repeatable.")],
+    file: Annotated[str, typer.Argument(metavar="[FILE]", help="The body; - is standard input.")] = "-",
+    subject: Annotated[str, typer.Option(metavar="S", help="The subject, sealed like the body.")] = "",
+) -> View:
+    """Send a letter: signed with your card, sealed for its recipients and for you."""
+    from client.cli import views
+
+    return views.sent(run.repository.send(to, _read_body(file), subject))
+
+
+@command(app, "read")
+def read(
+    run: Run,
+    letter: Letter,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the body to a new file.")] = None,
+    no_receipt: Annotated[bool, typer.Option("--no-receipt", help="Do not confirm to the sender.")] = False,
+) -> View:
+    """Read a letter, and confirm it to its sender unless declined."""
+    from client.cli import views
+    from client.cli.views import ReceiptOutcome
+    from client.errors import ClientError, Usage
+
+    if output is not None and output.exists():
+        raise Usage(f"{output} exists already.", "It is never written over.", "Choose another name.")
+    found = run.repository.read(letter)
+    if output is not None:
+        _write_new(output, found.body)
+    if not found.receipt_possible:
+        outcome = ReceiptOutcome("not due")
+    elif found.receipt_sent:
+        outcome = ReceiptOutcome("already sent")
+    elif no_receipt:
+        outcome = ReceiptOutcome("declined")
+    else:
+        try:
+            run.repository.send_receipt(f"{found.letter_id}@{found.author.hex()}")
+            outcome = ReceiptOutcome("sent")
+        except ClientError as error:
+            outcome = ReceiptOutcome("failed", error)
+    return views.read_letter(found, outcome, str(output) if output else None)
+
+
+@command(app, "receipt")
+def receipt(run: Run, letter: Letter) -> View:
+    """Confirm a letter to its sender, after it was opened here."""
+    from client.cli import views
+
+    return views.receipt(run.repository.send_receipt(letter))
+
+
+@command(app, "status")
+def status(run: Run, letter: Letter) -> View:
+    """Show what became of a letter of yours: your copy and every receipt, each verified now."""
+    from client.cli import views
+
+    return views.status(run.repository.status(letter))
+
+
+@command(session_app, "open")
+def session_open(run: Run) -> View:
+    """Open a session with the card."""
+    from client.cli import views
+
+    return views.session(run.repository.open_session())
+
+
+@command(session_app, "show")
+def session_show(run: Run) -> View:
+    """Show the open session."""
+    from client.cli import views
+
+    return views.session(run.repository.show_session())
+
+
+@command(session_app, "close")
+def session_close(run: Run) -> View:
+    """Close the session, here in any case."""
+    from client.cli import views
+
+    return views.session_closed(run.repository.close_session())
+
+
+@command(key_app, "backup")
+def key_backup(
+    run: Run, file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that does not exist yet.")]
+) -> View:
+    """Write all keys to a file, under a passphrase of its own."""
+    from client.cli import views
+
+    return views.keys(run.repository.backup_keys(file), f"Keys written to {file}")
+
+
+@command(key_app, "restore")
+def key_restore(run: Run, file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")]) -> View:
+    """Add the sealing keys of a backup."""
+    from client.cli import views
+
+    return views.keys(run.repository.restore_keys(file), f"Keys restored from {file}")
+
+
+@command(key_app, "rotate")
+def key_rotate(run: Run) -> View:
+    """Make a new sealing key and register it."""
+    from client.cli import views
+
+    return views.registered(run.repository.rotate_key())
+
+
+@command(key_app, "passphrase")
+def key_passphrase(run: Run) -> View:
+    """Change the keystore's passphrase."""
+    from client.cli import views
+
+    return views.keys(run.repository.change_passphrase(), "The passphrase is changed")
+
+
+def run() -> int:
+    """Parses, runs, and gives the exit code."""
+    try:
+        result = app(standalone_mode=False)
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        return _usage("Stopped.")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except Exception as error:
+        message = _usage_message(error)
+        if message is None:
+            raise
+        return _usage(message)
+    return result if isinstance(result, int) else 0
+
+
+def _usage_message(error: Exception) -> str | None:
+    """The text of the parser's own errors, whose classes this version of the parser does not export."""
+    show = getattr(error, "format_message", None)
+    return str(show()) if callable(show) else None
+
+
+def _usage(message: str) -> int:
+    from client.cli.run import fail
+    from client.cli.screen import Screen
+    from client.errors import Usage
+
+    error = Usage(message, action="See smr --help, or smr COMMAND --help.")
+    return fail(Screen(as_json="--json" in sys.argv), error, verbose=False)
+
+
+def _read_body(name: str) -> bytes:
+    from crypto_core.limits import BODY_BYTES
+
+    if name == "-":
+        return sys.stdin.buffer.read(BODY_BYTES + 1)
+    return _read_file(Path(name), BODY_BYTES)
+
+
+def _read_file(path: Path, limit: int = 1 << 20) -> bytes:
+    """At most one byte more than the limit, so that who checks it can see that it is passed."""
+    from client.errors import NotFound
+
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise NotFound(
+            f"{path} cannot be read: {error.strerror}.", "Nothing was done.", "Check the name and the permissions."
+        ) from error
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    from client.errors import ClientError
+
+    try:
+        with path.open("xb") as file:
+            path.chmod(0o600)
+            file.write(data)
+    except OSError as error:
+        raise ClientError(
+            f"{path} cannot be written: {error.strerror}.",
+            "The letter was opened, and it is marked as read.",
+            "Read it again with another file name.",
+        ) from error

@@ -1,0 +1,463 @@
+"""Each result as people and as programs see it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from client.cli.screen import Screen, json_moment, moment, safe_text
+from client.commands.box import ListedLetter
+from client.commands.card import CardReport
+from client.commands.init import Installed
+from client.commands.key import KeySummary
+from client.commands.people import FoundPerson
+from client.commands.read import ReadLetter
+from client.commands.receipt import ReceiptSent
+from client.commands.register import Registered
+from client.commands.send import Sent
+from client.commands.status import LetterStatus, ReceiptStatus, Verdict
+from client.errors import Check, ClientError, ExitCode
+from client.session import SessionInfo
+from crypto_core.moments import to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A result: as JSON, as text, and what the program ends with."""
+
+    json: dict[str, Any]
+    show: Callable[[Screen], None]
+    exit_code: ExitCode = ExitCode.OK
+
+
+def installed(found: Installed, trust: str) -> View:
+    def show(screen: Screen) -> None:
+        screen.line(f"{screen.mark(True)} This installation is ready for {safe_text(found.repository_name)}.")
+        screen.pairs([("installation", found.installation), ("operator root", found.operator_root)])
+        screen.line(f"Next: import the state's roots into {trust} (smr-pki trust import), then smr register.")
+
+    return View(
+        {
+            "app_key": found.app_key,
+            "installation": found.installation,
+            "repository_id": found.repository_id,
+            "repository_name": found.repository_name,
+            "operator_root": found.operator_root,
+            "descriptor_expires": json_moment(to_datetime(found.descriptor_expires)),
+        },
+        show,
+    )
+
+
+def cards(found: Sequence[CardReport]) -> View:
+    def show(screen: Screen) -> None:
+        if not found:
+            screen.line("There is no card in any reader.")
+        for card in found:
+            screen.line(f"{safe_text(card.label)} in {safe_text(card.reader)}")
+            if card.problem:
+                screen.line(f"  {screen.mark(False)} {safe_text(card.problem)}")
+                continue
+            screen.pairs(
+                [("holder", f"{card.holder} ({card.civil_number})"), ("id", card.user.hex() if card.user else "")]
+            )
+            for key in card.keys:
+                good = key.verdict == "valid"
+                detail = f": {safe_text(key.detail)}" if key.detail and not good else ""
+                screen.line(
+                    f"  {screen.mark(good)} {key.use} key, {key.kind}, "
+                    f"until {key.valid_until:%Y-%m-%d}, {key.verdict}{detail}"
+                )
+
+    return View({"cards": [_card_json(card) for card in found]}, show)
+
+
+def registered(found: Registered) -> View:
+    def show(screen: Screen) -> None:
+        state = "is registered now" if found.changed else "was registered already"
+        key = "signature" if found.signs_with_signature_key else "authentication"
+        screen.line(f"{screen.mark(True)} {found.name} {state}, revision {found.revision}.")
+        screen.pairs([("id", found.user.hex()), ("letters are signed with", f"the card's {key} key")])
+
+    return View(
+        {
+            "user_id": found.user.hex(),
+            "name": found.name,
+            "revision": found.revision,
+            "accepted_at": json_moment(to_datetime(found.accepted)),
+            "signs_with": "signature" if found.signs_with_signature_key else "authentication",
+            "changed": found.changed,
+        },
+        show,
+    )
+
+
+def people(found: Sequence[FoundPerson]) -> View:
+    def show(screen: Screen) -> None:
+        if not found:
+            screen.line("Nobody was found.")
+            return
+        rows = [
+            (
+                person.name or "(not verified)",
+                person.civil_number,
+                person.user.hex(),
+                f"{screen.mark(person.verified)} {'verified' if person.verified else 'refused: ' + person.reason}",
+                "yes" if person.confirmed else "no",
+            )
+            for person in found
+        ]
+        screen.table(("name", "civil number", "id", "record", "confirmed"), rows)
+
+    return View({"people": [person_json(person) for person in found]}, show)
+
+
+def person(found: FoundPerson) -> View:
+    def show(screen: Screen) -> None:
+        screen.line(f"{screen.mark(True)} {found.name} is confirmed: the name can be used from now on.")
+
+    return View(person_json(found), show)
+
+
+def person_lines(found: FoundPerson) -> list[tuple[str, str]]:
+    """The certificate's details, for a person to compare."""
+    return [
+        ("name", found.name),
+        ("civil number", found.civil_number),
+        ("issued by", found.issuer),
+        ("valid until", f"{found.valid_until:%Y-%m-%d}" if found.valid_until else ""),
+        ("key", found.key_kind),
+        ("registered", moment(found.registered) if found.registered else ""),
+        ("id", found.user.hex()),
+    ]
+
+
+def person_json(found: FoundPerson) -> dict[str, Any]:
+    return {
+        "user_id": found.user.hex(),
+        "name": found.name or None,
+        "civil_number": found.civil_number or None,
+        "verified": found.verified,
+        "confirmed": found.confirmed,
+        "reason": found.reason or None,
+        "issuer": found.issuer or None,
+        "valid_until": json_moment(found.valid_until),
+        "key": found.key_kind or None,
+        "revision": found.revision or None,
+        "registered_at": json_moment(found.registered),
+    }
+
+
+def letters(found: Sequence[ListedLetter], *, only_new: bool) -> View:
+    def show(screen: Screen) -> None:
+        kind = "new letter" if only_new else "letter"
+        screen.line(f"  {len(found) or 'no'} {kind}{'' if len(found) == 1 else 's'}")
+        if found:
+            rows = [_letter_row(screen, letter) for letter in found]
+            screen.table(("letter", "from", "subject", "received", ""), rows)
+        for letter in found:
+            for check in letter.checks:
+                if not check.passed:
+                    screen.line(
+                        f"{screen.mark(False)} {letter.name}: {check.meaning} ({safe_text(check.reason)})", "red"
+                    )
+
+    bad = any(not letter.good for letter in found)
+    code = ExitCode.CHECK_FAILED if bad else ExitCode.OK
+    return View({"letters": [_letter_json(letter) for letter in found]}, show, code)
+
+
+def sent(found: Sent) -> View:
+    def show(screen: Screen) -> None:
+        names = ", ".join(f"{each.name} ({each.user.hex()[:12]}...)" for each in found.to)
+        key = "signature" if found.signed_with_signature_key else "authentication"
+        screen.line(f"{screen.mark(True)} Letter {found.name} to {names}")
+        screen.line(f"  accepted {moment(found.accepted_at)}, mailbox entry {found.number}, signed with the {key} key")
+
+    return View(
+        {
+            "letter_id": found.letter_id,
+            "name": found.name,
+            "to": [each.user.hex() for each in found.to],
+            "to_names": [each.name for each in found.to],
+            "accepted_at": json_moment(found.accepted_at),
+            "number": found.number,
+            "signed_with": "signature" if found.signed_with_signature_key else "authentication",
+        },
+        show,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptOutcome:
+    """What became of the receipt that goes with reading: sent, declined, not due, or failed with `error`."""
+
+    state: str
+    error: ClientError | None = None
+
+
+def read_letter(found: ReadLetter, outcome: ReceiptOutcome, output: str | None) -> View:
+    text = _as_text(found)
+
+    def show(screen: Screen) -> None:
+        screen.pairs(
+            [
+                (
+                    "From",
+                    f"{found.author_name} ({found.civil_number}, card valid until {found.card_valid_until:%Y-%m-%d})",
+                ),
+                ("To", ", ".join(user.hex()[:12] + "..." for user in found.to) if len(found.to) > 1 else "you"),
+                ("Subject", safe_text(found.subject)),
+                ("Sent", f"{moment(found.claimed_at)}, received {moment(found.received_at)}"),
+                ("Checks", _marks(screen, found.checks)),
+            ]
+        )
+        screen.line()
+        if output is not None:
+            screen.line(f"The body ({len(found.body)} bytes, {safe_text(found.media_type)}) was written to {output}.")
+        elif text is None:
+            screen.line(f"The body has {len(found.body)} bytes that are no text: use --output FILE.")
+        else:
+            screen.line(safe_text(text, multiline=True))
+        screen.line()
+        _show_outcome(screen, outcome)
+
+    code = outcome.error.exit_code if outcome.error else ExitCode.OK
+    return View(
+        {
+            "letter_id": found.letter_id,
+            "from": found.author.hex(),
+            "from_name": found.author_name,
+            "to": [user.hex() for user in found.to],
+            "subject": found.subject,
+            "media_type": found.media_type,
+            "body": text if output is None else None,
+            "body_base64": base64.b64encode(found.body).decode("ascii") if text is None and output is None else None,
+            "output": output,
+            "sent_at": json_moment(found.claimed_at),
+            "received_at": json_moment(found.received_at),
+            "number": found.number,
+            "checks": checks_json(found.checks),
+            "receipt": {"state": outcome.state, "error": error_json(outcome.error) if outcome.error else None},
+        },
+        show,
+        code,
+    )
+
+
+def receipt(found: ReceiptSent) -> View:
+    def show(screen: Screen) -> None:
+        when = moment(found.accepted_at) if found.accepted_at else "before"
+        screen.line(f"{screen.mark(True)} The receipt for {found.letter_id} was accepted ({when}).")
+
+    return View(
+        {
+            "letter_id": found.letter_id,
+            "to": found.to.hex(),
+            "accepted_at": json_moment(found.accepted_at),
+            "state": "sent" if found.accepted_at else "already sent",
+        },
+        show,
+    )
+
+
+def status(found: LetterStatus) -> View:
+    def show(screen: Screen) -> None:
+        screen.line(f"  Letter {found.letter_id}, sent {moment(found.sent_at)}: {safe_text(found.subject)}")
+        accepted = f"accepted by the repository  {moment(found.accepted_at)}  mailbox entry {found.number}"
+        screen.line(f"  {screen.mark(True)} {accepted}")
+        for each in found.receipts:
+            _show_receipt(screen, each)
+
+    failed = any(each.verdict is Verdict.FAILED for each in found.receipts)
+    return View(
+        {
+            "letter_id": found.letter_id,
+            "subject": found.subject,
+            "to": [user.hex() for user in found.to],
+            "sent_at": json_moment(found.sent_at),
+            "accepted_at": json_moment(found.accepted_at),
+            "number": found.number,
+            "checks": checks_json(found.checks),
+            "receipts": [
+                {
+                    "reader": each.reader.hex(),
+                    "reader_name": each.reader_name or None,
+                    "read_at": json_moment(each.read_at),
+                    "accepted_at": json_moment(each.accepted_at),
+                    "verdict": each.verdict.value,
+                    "checks": checks_json(each.checks),
+                }
+                for each in found.receipts
+            ],
+        },
+        show,
+        ExitCode.CHECK_FAILED if failed else ExitCode.OK,
+    )
+
+
+def session(found: SessionInfo | None) -> View:
+    def show(screen: Screen) -> None:
+        if found is None:
+            screen.line("No session is open; the next command that needs one opens it.")
+            return
+        screen.line(f"{screen.mark(True)} A session is open until {moment(to_datetime(found.expires))}.")
+        screen.pairs(
+            [("citizen", found.user.hex()), ("commands", f"{found.commands_used} of {found.commands_allowed}")]
+        )
+
+    if found is None:
+        return View({"open": False}, show)
+    return View(
+        {
+            "open": True,
+            "user_id": found.user.hex(),
+            "expires": json_moment(to_datetime(found.expires)),
+            "commands_used": found.commands_used,
+            "commands_allowed": found.commands_allowed,
+            "epoch": found.epoch,
+        },
+        show,
+    )
+
+
+def session_closed(at_repository: bool) -> View:
+    def show(screen: Screen) -> None:
+        where = "here and at the repository" if at_repository else "here; at the repository it ends by itself"
+        screen.line(f"{screen.mark(True)} The session is closed {where}.")
+
+    return View({"closed": True, "closed_at_repository": at_repository}, show)
+
+
+def keys(found: KeySummary, what: str) -> View:
+    def show(screen: Screen) -> None:
+        screen.line(f"{screen.mark(True)} {what}: {found.sealing_keys} sealing keys, {found.added} new here.")
+
+    return View({"sealing_keys": found.sealing_keys, "added": found.added, "current": found.current}, show)
+
+
+def error_json(error: ClientError) -> dict[str, Any]:
+    """An error as programs read it."""
+    found: dict[str, Any] = {
+        "code": error.code,
+        "exit_code": int(error.exit_code),
+        "message": str(error),
+        "what": error.what,
+        "why": error.why,
+        "action": error.action,
+    }
+    checks = getattr(error, "checks", ())
+    if checks:
+        found["checks"] = checks_json(checks)
+    if getattr(error, "evidence", ""):
+        found["evidence"] = getattr(error, "evidence", "")
+    return found
+
+
+def show_error(screen: Screen, error: ClientError) -> None:
+    """What happened, why it matters, what to do next: one line each, on standard error."""
+    failed = error.exit_code is ExitCode.CHECK_FAILED
+    screen.note(f"{screen.mark(False)} {safe_text(error.what)}", "bold red" if failed else "bold")
+    for text in (error.why, error.action):
+        if text:
+            screen.note(f"  {safe_text(text)}")
+    for check in getattr(error, "checks", ()):
+        screen.note(f"  {screen.mark(check.passed)} {check.name}: {check.meaning if check.passed else check.reason}")
+
+
+def checks_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    return [
+        {"name": check.name, "passed": check.passed, "meaning": check.meaning, "reason": check.reason or None}
+        for check in checks
+    ]
+
+
+def _marks(screen: Screen, checks: Sequence[Check]) -> str:
+    return "  ".join(f"{screen.mark(check.passed)} {check.meaning}" for check in checks)
+
+
+def _show_outcome(screen: Screen, outcome: ReceiptOutcome) -> None:
+    if outcome.error is None:
+        screen.line(f"Reading receipt: {outcome.state}")
+        return
+    screen.line(f"Reading receipt: {screen.mark(False)} not sent. Send it later: smr receipt LETTER.")
+    show_error(screen, outcome.error)
+
+
+def _show_receipt(screen: Screen, found: ReceiptStatus) -> None:
+    who = found.reader_name or found.reader.hex()
+    if found.verdict is Verdict.VERIFIED and found.read_at is not None:
+        screen.line(
+            f"  {screen.mark(True)} read by {who}  {moment(found.read_at)}  "
+            "receipt signed by their Citizen Card, verified now"
+        )
+    elif found.verdict is Verdict.FAILED:
+        screen.line(f"  {screen.mark(False)} a receipt in the name of {who} does not hold. Do not rely on it.", "red")
+        for check in found.checks:
+            if not check.passed:
+                screen.line(f"      {check.name}: {safe_text(check.reason)}")
+    else:
+        screen.line(f"  {screen.mark(None)} not confirmed by {who}: no receipt (it may have been read all the same)")
+
+
+def _as_text(found: ReadLetter) -> str | None:
+    try:
+        return found.body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _letter_row(screen: Screen, letter: ListedLetter) -> tuple[str, str, str, str, str]:
+    if not letter.good:
+        return letter.name, "(not verified)", "(refused by a check)", moment(letter.received_at), screen.mark(False)
+    state = "sent" if letter.sent_by_me else "read" if letter.read else "new"
+    dot = "● " if screen.unicode and state == "new" else ""
+    return (
+        letter.name,
+        "you" if letter.sent_by_me else letter.author_name,
+        safe_text(letter.subject),
+        moment(letter.received_at),
+        dot + state,
+    )
+
+
+def _letter_json(letter: ListedLetter) -> dict[str, Any]:
+    return {
+        "letter_id": letter.letter_id,
+        "name": letter.name,
+        "box": "sent" if letter.sent_by_me else "received",
+        "from": letter.author.hex(),
+        "from_name": letter.author_name or None,
+        "to": [user.hex() for user in letter.to],
+        "subject": letter.subject if letter.good else None,
+        "received_at": json_moment(letter.received_at),
+        "read": letter.read,
+        "number": letter.number,
+        "verified": letter.good,
+        "checks": checks_json(letter.checks),
+    }
+
+
+def _card_json(card: CardReport) -> dict[str, Any]:
+    return {
+        "reader": card.reader,
+        "label": card.label,
+        "serial": card.serial,
+        "holder": card.holder or None,
+        "civil_number": card.civil_number or None,
+        "user_id": card.user.hex() if card.user else None,
+        "problem": card.problem or None,
+        "keys": [
+            {
+                "use": key.use,
+                "kind": key.kind,
+                "valid_from": json_moment(key.valid_from),
+                "valid_until": json_moment(key.valid_until),
+                "verdict": key.verdict,
+                "detail": key.detail or None,
+            }
+            for key in card.keys
+        ],
+    }

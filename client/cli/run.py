@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import sys
 import traceback
@@ -153,6 +154,8 @@ _COMMON = [
 def _perform(options: Options, act: Callable[[Run], View]) -> int:
     from client.errors import ClientError, ExitCode, Usage
 
+    # The libraries' own words help only who looks for a fault; the errors here say it in ours.
+    logging.getLogger("pika").setLevel(logging.WARNING if options.verbose else logging.CRITICAL)
     run = Run(options)
     try:
         view = act(run)

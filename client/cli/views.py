@@ -211,7 +211,7 @@ def read_letter(found: ReadLetter, outcome: ReceiptOutcome, output: str | None) 
                 ("To", ", ".join(user.hex()[:12] + "..." for user in found.to) if len(found.to) > 1 else "you"),
                 ("Subject", safe_text(found.subject)),
                 ("Sent", f"{moment(found.claimed_at)}, received {moment(found.received_at)}"),
-                ("Checks", _marks(screen, found.checks)),
+                *(("" if at else "Checks", text) for at, text in enumerate(_marks(screen, found.checks))),
             ]
         )
         screen.line()
@@ -231,6 +231,7 @@ def read_letter(found: ReadLetter, outcome: ReceiptOutcome, output: str | None) 
             "from": found.author.hex(),
             "from_name": found.author_name,
             "to": [user.hex() for user in found.to],
+            "to_names": [name or None for name in found.to_names],
             "subject": found.subject,
             "media_type": found.media_type,
             "body": text if output is None else None,
@@ -364,7 +365,8 @@ def show_error(screen: Screen, error: ClientError) -> None:
         if text:
             screen.note(f"  {safe_text(text)}")
     for check in getattr(error, "checks", ()):
-        screen.note(f"  {screen.mark(check.passed)} {check.name}: {check.meaning if check.passed else check.reason}")
+        text = check.meaning if check.passed else check.reason
+        screen.note(f"  {screen.mark(check.passed)} {check.name}: {safe_text(text)}")
 
 
 def checks_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -374,8 +376,15 @@ def checks_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
     ]
 
 
-def _marks(screen: Screen, checks: Sequence[Check]) -> str:
-    return "  ".join(f"{screen.mark(check.passed)} {check.meaning}" for check in checks)
+def _marks(screen: Screen, checks: Sequence[Check]) -> list[str]:
+    return [f"{screen.mark(check.passed)} {check.meaning}" for check in checks]
+
+
+def _readers(found: ReadLetter) -> str:
+    names = [name or f"{user.hex()[:12]}..." for user, name in zip(found.to, found.to_names, strict=True)]
+    if found.mine:
+        return ", ".join(names)
+    return "you" if len(names) == 1 else f"you and {len(names) - 1} more: {', '.join(names)}"
 
 
 def _show_outcome(screen: Screen, outcome: ReceiptOutcome) -> None:

@@ -35,6 +35,8 @@ class ReadLetter:
     civil_number: str
     card_valid_until: datetime
     to: tuple[UserId, ...]
+    to_names: tuple[str, ...]  #: as verified here before; empty for somebody never looked up
+    mine: bool  #: an own copy
     subject: str
     media_type: str
     body: bytes
@@ -91,6 +93,7 @@ def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Open
     if received:
         _note(context, head, position)
     noted = kept.load_opened(context.home, link.author, link.letter)
+    known = context.people.all()
     shown = ReadLetter(
         letter_id=letter_name(head.letter.id),
         author=sender.user,
@@ -98,6 +101,8 @@ def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Open
         civil_number=sender.civil_number,
         card_valid_until=sender.signing.not_valid_after_utc,
         to=head.letter.to,
+        to_names=tuple(known[user].name if user in known else "" for user in head.letter.to),
+        mine=sender.user == own.owner,
         subject=head.subject,
         media_type=head.letter.body.media_type,
         body=body,

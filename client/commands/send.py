@@ -8,7 +8,7 @@ from datetime import datetime
 
 from client import identity, mailbox, naming, session
 from client.context import Context
-from client.errors import CheckFailed, LocalState, TooLarge, Usage
+from client.errors import CheckFailed, LocalState, TooLarge, Unreachable, Usage
 from client.identity import VerifiedPerson
 from client.naming import letter_name
 from client.state import letters as kept
@@ -76,9 +76,16 @@ def send(context: Context, to: Sequence[str], body: bytes, subject: str = "") ->
     parts = letter.seal(draft, signed.signature, readers)
     command = commands.Send(parts.head, parts.body)
     floor = mailbox.own_mailbox(context, live).floor()
-    sent = context.call_kept(
-        live, command, me, draft.letter.id, lambda result: accepted(context, live, command, result, floor)
-    )
+    try:
+        sent = context.call_kept(
+            live, command, me, draft.letter.id, lambda result: accepted(context, live, command, result, floor)
+        )
+    except Unreachable as error:
+        raise Unreachable(
+            error.what,
+            f"The letter {letter_name(draft.letter.id)} is signed, sealed and kept here.",
+            "Do not write it again: the next command sends it again, as soon as the repository answers.",
+        ) from error
     return _sent(context, live, sent, people, own.signs_with_signature_key)
 
 

@@ -1,0 +1,138 @@
+"""What is stored, as plain values, for tests of the rules that handlers keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from crypto_core import mailbox, moments, sealed
+from crypto_core.ids import Digest, Milliseconds
+from crypto_core.mailbox import Entry, EntryKind, EntryRouting
+from pki.path import PathResult, Verdict
+from pki.test_ca import TestCa
+from repository_worker.effects import Placed
+from repository_worker.handlers import Caller, Context
+from repository_worker.identities import Identities
+from repository_worker.storage.interface import MailboxState, StoredEntry
+from tests.support import protocol
+from tests.support.protocol import NOW, REPOSITORY, SESSION
+
+
+@dataclass
+class Shelf:
+    """A `ReadView` over values that a test lays on it."""
+
+    people_: list[Any] = field(default_factory=list)
+    entries_: dict[Any, list[StoredEntry]] = field(default_factory=dict)
+    objects: dict[Digest, sealed.SealedObject] = field(default_factory=dict)
+    bodies: dict[Any, bytes] = field(default_factory=dict)
+    registered: set[bytes] = field(default_factory=set)
+    asked: int = 0
+
+    def registration(self, user):
+        return max((each for each in self.people_ if each.user == user), key=lambda p: p.revision, default=None)
+
+    def registrations(self, user, limit):
+        return tuple(sorted((p for p in self.people_ if p.user == user), key=lambda p: p.revision))[-limit:]
+
+    def people(self, name_part, after, limit):
+        return tuple(p for p in sorted(self.people_, key=lambda p: p.user) if after is None or p.user > after)[:limit]
+
+    def unregistered(self, users):
+        return tuple(user for user in users if user not in self.registered)
+
+    def mailbox(self, owner):
+        stored = self.entries_.get(owner, [])
+        return MailboxState(len(stored), stored[-1].hash if stored else mailbox.genesis(REPOSITORY, owner))
+
+    def entries(self, owner, after, up_to, limit, *, unread_only):
+        found = [e for e in self.entries_.get(owner, []) if after < e.entry.number <= up_to]
+        return tuple(e for e in found if e.unread or not unread_only)[:limit]
+
+    def entry(self, owner, kind, about, letter):
+        for each in self.entries_.get(owner, []):
+            if (each.entry.kind, each.about, each.entry.routing.letter) == (kind, about, letter):
+                return each
+        return None
+
+    def receipts(self, owner, letter):
+        found = self.entries_.get(owner, [])
+        return tuple(e for e in found if e.entry.kind is EntryKind.RECEIPT and e.entry.routing.letter == letter)
+
+    def acceptance(self, author, letter):
+        return tuple(
+            Placed(owner, each.entry, each.hash)
+            for owner, stored in self.entries_.items()
+            for each in stored
+            if each.about == author and each.entry.routing.letter == letter
+        )
+
+    def views(self, reader, entries):
+        return tuple(self.objects[each.entry.object].view(reader) for each in entries)
+
+    def body(self, author, letter):
+        return self.bodies.get((author, letter))
+
+    def count(self, what, user, now):
+        self.asked += 1
+        return self.asked
+
+    # ------------------------------------------------------------------------------------------- laying things on it
+
+    def put(self, owner, kind: EntryKind, made: sealed.SealedObject, about, *, unread: bool = False, size: int = 100):
+        """Appends an entry for a sealed object."""
+        stored = self.entries_.setdefault(owner, [])
+        previous = stored[-1].hash if stored else mailbox.genesis(REPOSITORY, owner)
+        routing = EntryRouting(made.routing.letter, made.routing.author, made.recipients)
+        entry = Entry(len(stored) + 1, Milliseconds(NOW), kind, routing, made.object_hash)
+        stored.append(StoredEntry(entry, entry.hash(REPOSITORY, owner, previous), about, unread, size))
+        self.objects[made.object_hash] = made
+        return stored[-1]
+
+    def mark_read(self, owner) -> None:
+        self.entries_[owner] = [replace(each, unread=False) for each in self.entries_[owner]]
+
+
+@dataclass
+class Judge:
+    """A validator whose answer a test chooses."""
+
+    ca: TestCa | None = None
+    verdict: Verdict = Verdict.VALID
+    asked: list[Any] = field(default_factory=list)
+
+    def validate(self, certificate, extra_intermediates=(), moment=None, purpose=None):
+        self.asked.append((certificate, purpose))
+        path = (certificate, self.ca.root) if self.ca else (certificate, certificate)
+        return PathResult(self.verdict, certificate, datetime.now(UTC), path, "chosen by the test")
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def judge() -> Judge:
+    return Judge()
+
+
+@pytest.fixture
+def context(shelf, judge) -> Context:
+    return Context(REPOSITORY, NOW, Identities(judge), shelf, protocol.signing_key("repository"))
+
+
+def caller(user: Any) -> Caller:
+    return Caller(SESSION, user)
+
+
+def read_head(data: bytes, owner: Any) -> mailbox.Head:
+    """A verified head of the repository."""
+    return mailbox.read_head(data, protocol.signing_key("repository").public, REPOSITORY, owner)
+
+
+def at(moment: int) -> datetime:
+    return moments.to_datetime(moment)

@@ -1,0 +1,88 @@
+"""One private stack for all attacks: two workers, the test CA, and citizens that are new in every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from broker_config import names
+from broker_config.connection import connect
+from pki.test_ca import TestCa
+from repository_worker.stack import PrivateStack
+from tests.support.wire import Citizen, Wire
+
+
+class World:
+    """The stack as an attacker finds it, and what a test needs of the inside."""
+
+    def __init__(self, stack: PrivateStack) -> None:
+        self.stack = stack
+        self._administrator = connect(stack.broker.settings())
+        self._channel = self._administrator.channel()
+
+    def close(self) -> None:
+        self._administrator.close()
+
+    def dead_letters(self) -> int:
+        """How many messages were rejected since the stack was started."""
+        return self._channel.queue_declare(names.DEAD_LETTER_QUEUE, passive=True).method.message_count
+
+    @property
+    def ca(self) -> TestCa:
+        return self.stack.ca
+
+    def wire(self, app_key=None) -> Wire:
+        """A new installation with a connection of its own (or another connection of the one with this key)."""
+        return Wire(self.stack.client_settings(), self.stack.descriptor, app_key, self.dead_letters)
+
+    def citizen(self, name: str) -> Citizen:
+        return Citizen.issued(self.ca, name)
+
+    def refresh_crls(self) -> None:
+        """Makes the workers take the CRLs of this moment."""
+        for worker in self.stack.workers:
+            worker.restart()
+
+    def logs(self) -> bytes:
+        """Everything that the workers have logged."""
+        return b"".join(path.read_bytes() for path in sorted(self.stack.folder.glob("worker-*.log")))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory) -> Iterator[PrivateStack]:
+    folder: Path = tmp_path_factory.mktemp("attacked")
+    settings = {"SMR_REPOSITORY_LOG_LEVEL": "debug"}
+    with PrivateStack(folder, workers=2, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
+def world(stack) -> Iterator[World]:
+    for worker in stack.workers:
+        assert worker.running, f"a worker has ended:\n{worker.tail()}"
+    made = World(stack)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wire(world) -> Iterator[Wire]:
+    with world.wire() as connected:
+        yield connected
+
+
+@pytest.fixture
+def maria(world) -> Citizen:
+    return world.citizen("Maria Conceição Reis")
+
+
+@pytest.fixture
+def joao(world) -> Citizen:
+    return world.citizen("João Sá")
+
+
+@pytest.fixture
+def bruno(world) -> Citizen:
+    return world.citizen("Bruno Antunes")

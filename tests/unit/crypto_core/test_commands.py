@@ -1,0 +1,268 @@
+"""Commands, results and refusals: exact forms, bounds, and a reply for this nonce only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from crypto_core import cbor, commands, limits, sealed
+from crypto_core.commands import ErrorCode, RefusedByRepository
+from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
+from tests.support.protocol import (
+    BRUNO,
+    JOAO,
+    LETTER,
+    MARIA,
+    NOW,
+    entry,
+    sealed_letter,
+    sealed_receipt,
+    signed,
+)
+
+NONCE, OTHER_NONCE = b"n" * 32, b"m" * 32
+CERTIFICATE = b"DER of a certificate"
+VIEW = sealed.read(sealed.LETTER, sealed_letter().head).view(JOAO)
+BOX_ENTRY = commands.BoxEntry(entry(1), VIEW, read=False)
+PERSON = commands.Person(MARIA, 1, signed(b"{}"), CERTIFICATE, None, (CERTIFICATE,), NOW)
+
+COMMANDS = {
+    "CREATE": commands.Create(signed(b"{}"), CERTIFICATE, CERTIFICATE, (CERTIFICATE, CERTIFICATE)),
+    "CREATE without a signature certificate": commands.Create(signed(b"{}"), CERTIFICATE, None, ()),
+    "LIST one": commands.List(MARIA, None, history=True, after=None),
+    "LIST some": commands.List(None, "Conceição", history=False, after=BRUNO),
+    "NEW": commands.New(0),
+    "ALL": commands.All(7, heads=True),
+    "SEND": commands.Send(sealed_letter().head, sealed_letter().body),
+    "RECV": commands.Recv(MARIA, LETTER),
+    "RECEIPT": commands.Receipt(sealed_receipt()),
+    "STATUS": commands.Status(LETTER),
+    "CLOSE": commands.Close(),
+}
+RESULTS = {
+    "CREATE": commands.CreateResult(MARIA, 2, NOW),
+    "LIST": commands.ListResult((PERSON,), MARIA),
+    "LIST, last page": commands.ListResult((), None),
+    "NEW": commands.BoxResult((BOX_ENTRY, commands.BoxEntry(entry(2), None, read=True)), b"head", 2),
+    "SEND": commands.SendResult(LETTER, NOW, (b"one", b"two")),
+    "RECV": commands.RecvResult(BOX_ENTRY, b"body"),
+    "RECEIPT": commands.ReceiptResult(NOW, b"head"),
+    "STATUS": commands.StatusResult(BOX_ENTRY, (BOX_ENTRY,), (b"head",)),
+    "CLOSE": commands.CloseResult(closed=True),
+}
+
+
+def request(name="NEW", **changes):
+    """The decoded body of a request with other members; "absent" removes one."""
+    body = {**cbor.decode(commands.encode_request(COMMANDS[name], NONCE, NOW)), **changes}
+    return {each: value for each, value in body.items() if value != "absent"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_round_trip(name):
+    data = commands.encode_request(COMMANDS[name], NONCE, NOW)
+    assert commands.decode_request(data) == commands.Request(COMMANDS[name], NONCE, NOW)
+    assert commands.name_of(COMMANDS[name]) == name.split()[0]
+
+
+def test_all_commands_are_here():
+    assert {type(each) for each in COMMANDS.values()} == set(commands.COMMANDS.values())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_takes_unknown_or_leaves_out_needed_arguments(name):
+    arguments = request(name)["arguments"]
+    with pytest.raises(Malformed):
+        commands.decode_request(cbor.encode(request(name, arguments={**arguments, "user_id": MARIA})))
+    needed = {field.name for field in dataclasses.fields(COMMANDS[name]) if "None" not in str(field.type)}
+    for left_out in needed:
+        fewer = {each: value for each, value in arguments.items() if each != left_out}
+        with pytest.raises(Malformed):
+            commands.decode_request(cbor.encode(request(name, arguments=fewer)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_argument_says_who_is_asking(name):
+    assert not {"from", "sender", "session", "app_key", "owner"} & request(name)["arguments"].keys()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"command": "DELETE"},
+        {"command": "new"},
+        {"command": "NEW "},
+        {"command": ""},
+        {"command": b"NEW"},
+        {"command": 1},
+        {"command": "absent"},
+        {"command": "X" * 17},
+        {"arguments": "absent"},
+        {"arguments": []},
+        {"arguments": b""},
+        {"arguments": {}},
+        {"arguments": {"after": -1}},
+        {"arguments": {"after": 2**53}},
+        {"arguments": {"after": True}},
+        {"arguments": {"after": "0"}},
+        {"nonce": bytes(31)},
+        {"nonce": bytes(33)},
+        {"nonce": "0" * 32},
+        {"nonce": "absent"},
+        {"time": -1},
+        {"time": "now"},
+        {"time": "absent"},
+        {"user": MARIA},
+    ],
+    ids=repr,
+)
+def test_requests_are_refused(changes):
+    with pytest.raises(Malformed):
+        commands.decode_request(cbor.encode(request(**changes)))
+
+
+@pytest.mark.parametrize("value", [[], b"", "NEW", 1, True, {}, {1: 2}])
+def test_what_is_no_request_is_refused(value):
+    with pytest.raises(Malformed):
+        commands.decode_request(cbor.encode(value))
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (commands.Send(bytes(limits.SEALED_HEAD_BYTES + 1), b"b"), LimitExceeded),
+        (commands.Send(b"h", bytes(limits.SEALED_BODY_BYTES + 1)), LimitExceeded),
+        (commands.Send(b"", b"b"), Malformed),
+        (commands.Receipt(bytes(limits.RECEIPT_BYTES + 1)), LimitExceeded),
+        (commands.List(None, "é" * 129, history=False, after=None), LimitExceeded),
+        (commands.Create(signed(b"{}"), bytes(limits.CERTIFICATE_BYTES + 1), None, ()), LimitExceeded),
+        (commands.Create(signed(b"{}"), CERTIFICATE, None, (CERTIFICATE,) * 9), LimitExceeded),
+        (commands.Create(signed(bytes(limits.DOCUMENT_BYTES + 1)), CERTIFICATE, None, ()), LimitExceeded),
+        (commands.New(2**53), LimitExceeded),
+        (commands.Recv(MARIA, bytes(15)), Malformed),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_limits_are_told_before_anything_is_sent(command, error):
+    with pytest.raises(error):
+        commands.encode_request(command, NONCE, NOW)
+
+
+def test_the_largest_letter_fits_into_an_envelope():
+    largest = commands.Send(bytes(limits.SEALED_HEAD_BYTES), bytes(limits.SEALED_BODY_BYTES))
+    data = commands.encode_request(largest, NONCE, NOW)
+    assert commands.decode_request(data).command == largest
+
+
+def test_a_request_over_the_envelope_limit_is_refused():
+    with pytest.raises(LimitExceeded):
+        commands.decode_request(bytes(limits.ENVELOPE_BYTES + 1))
+
+
+def test_nonce_of_what_is_otherwise_malformed():
+    assert commands.nonce_of(cbor.encode(request(command="DELETE"))) == NONCE
+    for data in (
+        b"",
+        b"\xff",
+        cbor.encode([NONCE]),
+        cbor.encode({"nonce": bytes(31)}),
+        cbor.encode({"nonce": "n" * 32}),
+    ):
+        assert commands.nonce_of(data) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- replies
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_round_trip(name):
+    result = RESULTS[name]
+    assert commands.decode_reply(commands.encode_reply(NONCE, NOW, result), type(result), NONCE) == result
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_reply_with_another_nonce_is_refused(name):
+    with pytest.raises(BindingMismatch, match="nonce"):
+        commands.decode_reply(commands.encode_reply(OTHER_NONCE, NOW, RESULTS[name]), type(RESULTS[name]), NONCE)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_result_of_another_command_is_refused(name):
+    data = commands.encode_reply(NONCE, NOW, RESULTS[name])
+    for kind in {type(each) for each in RESULTS.values()} - {type(RESULTS[name])}:
+        with pytest.raises(Malformed):
+            commands.decode_reply(data, kind, NONCE)
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_refusals_round_trip(code):
+    data = commands.encode_refusal(NONCE, NOW, code, "não é possível")
+    with pytest.raises(RefusedByRepository, match="não é possível") as caught:
+        commands.decode_reply(data, commands.CloseResult, NONCE)
+    assert caught.value.code is code
+    assert isinstance(caught.value, ProtocolError)
+
+
+def test_a_refusal_with_another_nonce_refuses_nothing():
+    data = commands.encode_refusal(OTHER_NONCE, NOW, ErrorCode.NOT_ALLOWED, "no")
+    with pytest.raises(BindingMismatch):
+        commands.decode_reply(data, commands.CloseResult, NONCE)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [("", "not-found"), ("é" * 1000, "é" * 256), ("a" + "é" * 1000, "a" + "é" * 255), ("\ud800", "?")],
+    ids=["empty", "long", "cut within a character", "lone surrogate"],
+)
+def test_any_message_can_be_sent(message, expected):
+    data = commands.encode_refusal(NONCE, NOW, ErrorCode.NOT_FOUND, message)
+    with pytest.raises(RefusedByRepository) as caught:
+        commands.decode_reply(data, commands.CloseResult, NONCE)
+    assert str(caught.value) == expected
+
+
+REPLY = {"nonce": NONCE, "time": NOW}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        b"",
+        {},
+        REPLY,
+        {**REPLY, "result": {}},
+        {**REPLY, "result": []},
+        {**REPLY, "result": {"closed": 1}},
+        {**REPLY, "result": {"closed": True, "more": 1}},
+        {**REPLY, "result": {"closed": True}, "more": 1},
+        {**REPLY, "result": {"closed": True}, "error": {"code": "malformed", "message": "x"}},
+        {**REPLY, "error": {"code": "unheard-of", "message": "x"}},
+        {**REPLY, "error": {"code": "malformed", "message": ""}},
+        {**REPLY, "error": {"code": "malformed", "message": "x" * 513}},
+        {**REPLY, "error": {"code": "malformed"}},
+        {**REPLY, "error": {}},
+        {**REPLY, "error": "malformed"},
+        {"nonce": NONCE, "result": {"closed": True}},
+        {"nonce": bytes(31), "time": NOW, "result": {"closed": True}},
+        {"nonce": NONCE, "time": -1, "result": {"closed": True}},
+    ],
+    ids=lambda body: str(body).replace(str(NONCE), "nonce")[:70],
+)
+def test_replies_are_refused(body):
+    with pytest.raises(Malformed):
+        commands.decode_reply(cbor.encode(body), commands.CloseResult, NONCE)
+
+
+def test_pages_are_limited():
+    page = commands.BoxResult((commands.BoxEntry(entry(1), None, read=True),) * (limits.CHAIN_PAGE + 1), b"head", None)
+    with pytest.raises(LimitExceeded):
+        commands.encode_reply(NONCE, NOW, page)
+    with pytest.raises(LimitExceeded):
+        commands.encode_reply(NONCE, NOW, commands.ListResult((PERSON,) * (limits.LIST_PAGE + 1), None))
+
+
+def test_a_full_page_of_the_chain_fits_into_an_envelope():
+    full = commands.BoxResult((commands.BoxEntry(entry(1), None, read=True),) * limits.CHAIN_PAGE, b"head", 2)
+    assert len(commands.encode_reply(NONCE, NOW, full)) < limits.PAGE_BYTES

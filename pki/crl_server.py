@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 LOOPBACK: Final = "127.0.0.1"
 REQUEST_SECONDS_MAX: Final = 10.0
+_POLL_SECONDS: Final = 0.05  #: how soon a server that is closed notices it
 _FILE: Final = re.compile(r"/([a-z0-9][a-z0-9-]{0,63}\.(crl|cer))")
 _TYPES: Final = {"crl": "application/pkix-crl", "cer": "application/pkix-cert"}
 
@@ -29,7 +30,9 @@ class CrlServer:
         """Listen at once, on any free port when `port` is 0. Raises OSError when the port is taken."""
         self._server = ThreadingHTTPServer((LOOPBACK, port), partial(_Handler, folder))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="crl-server", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="crl-server", daemon=True
+        )
         self._thread.start()
 
     @property

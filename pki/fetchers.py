@@ -74,14 +74,16 @@ class HttpCrlFetcher:
         parts = _checked(url)
         host = str(parts.hostname)
         connection = http.client.HTTPConnection(host, parts.port or _PORTS[parts.scheme])
-        connection.sock = self._connect(parts, deadline)
-        # Socket timeouts begin anew with every byte: only closing the socket ends a slow drip.
-        watchdog = threading.Timer(_remaining(deadline), _shut, [connection])
+        sockets = [self._connect(parts, deadline)]
+        # Socket timeouts begin anew with every byte: only closing the socket ends a slow drip. The list holds the
+        # socket that is in use; the connection lets go of it when the response takes it over.
+        watchdog = threading.Timer(_remaining(deadline), _shut, [sockets])
         watchdog.daemon = True
         watchdog.start()
         try:
             if parts.scheme == "https":
-                _start_tls(connection, host)
+                _start_tls(sockets, host)
+            connection.sock = sockets[-1]
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             headers = {"Accept": "application/pkix-crl", "Accept-Encoding": "identity", "Connection": "close"}
             connection.request("GET", path, headers=headers)
@@ -94,6 +96,7 @@ class HttpCrlFetcher:
         finally:
             watchdog.cancel()
             connection.close()
+            sockets[-1].close()
 
     def _read(self, response: http.client.HTTPResponse, url: str, deadline: float) -> bytes:
         body = bytearray()
@@ -139,18 +142,18 @@ def _remaining(deadline: float) -> float:
     return left
 
 
-def _start_tls(connection: http.client.HTTPConnection, host: str) -> None:
+def _start_tls(sockets: list[socket.socket], host: str) -> None:
     """Wrap first, shake hands after: the watchdog must hold the socket that the handshake waits on."""
     context = ssl.create_default_context()
-    wrapped = context.wrap_socket(connection.sock, server_hostname=host, do_handshake_on_connect=False)
-    connection.sock = wrapped
+    wrapped = context.wrap_socket(sockets[-1], server_hostname=host, do_handshake_on_connect=False)
+    sockets.append(wrapped)
     wrapped.do_handshake()
 
 
-def _shut(connection: http.client.HTTPConnection) -> None:
+def _shut(sockets: list[socket.socket]) -> None:
     try:
-        connection.sock.shutdown(socket.SHUT_RDWR)
-    except (OSError, AttributeError):
+        sockets[-1].shutdown(socket.SHUT_RDWR)
+    except OSError:
         return  # closed already: the exchange is over
 
 

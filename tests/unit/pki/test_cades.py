@@ -89,7 +89,7 @@ def test_openssl_accepts_what_we_sign_and_so_do_we(ca, signers, kind, year, tmp_
     (tmp_path / "document").write_bytes(DOCUMENT)
     (tmp_path / "root").write_bytes(ca.root.public_bytes(Encoding.PEM))
     command = "openssl cms -verify -binary -purpose any -inform DER -in signature -content document -CAfile root"
-    done = subprocess.run([*command.split(), "-out", "copy"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([*command.split(), "-out", "copy"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "copy").read_bytes() == DOCUMENT
 
@@ -289,8 +289,8 @@ def test_a_cades_signature_of_openssl_with_pss_is_accepted(ca, signers, tmp_path
     (tmp_path / "certificate").write_bytes(signer.certificate(None).public_bytes(Encoding.PEM))
     (tmp_path / "document").write_bytes(DOCUMENT)
     command = (
-        "openssl cms -sign -binary -in document -signer certificate -inkey key -outform DER -out signature -cades -md sha256"
-        " -nosmimecap -keyopt rsa_padding_mode:pss -keyopt rsa_pss_saltlen:32 -keyopt rsa_mgf1_md:sha256"
+        "openssl cms -sign -binary -in document -signer certificate -inkey key -outform DER -out signature"
+        " -cades -md sha256 -nosmimecap -keyopt rsa_padding_mode:pss -keyopt rsa_pss_saltlen:32 -keyopt rsa_mgf1_md:sha256"
     )
     subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
     verified = verify_document(DOCUMENT, (tmp_path / "signature").read_bytes())

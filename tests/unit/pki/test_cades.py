@@ -290,7 +290,8 @@ def test_a_cades_signature_of_openssl_with_pss_is_accepted(ca, signers, tmp_path
     (tmp_path / "document").write_bytes(DOCUMENT)
     command = (
         "openssl cms -sign -binary -in document -signer certificate -inkey key -outform DER -out signature"
-        " -cades -md sha256 -nosmimecap -keyopt rsa_padding_mode:pss -keyopt rsa_pss_saltlen:32 -keyopt rsa_mgf1_md:sha256"
+        " -cades -md sha256 -nosmimecap -keyopt rsa_padding_mode:pss -keyopt rsa_pss_saltlen:32"
+        " -keyopt rsa_mgf1_md:sha256"
     )
     subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
     verified = verify_document(DOCUMENT, (tmp_path / "signature").read_bytes())

@@ -106,8 +106,9 @@ def test_the_database_keeps_a_journaled_write_over_a_power_cut_and_leaves_nothin
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from broker_config.local_broker import LocalBroker
 from repository_worker.local_mongo import LocalMongo
 folder = Path(sys.argv[1])

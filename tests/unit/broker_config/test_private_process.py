@@ -63,8 +63,9 @@ def test_who_does_not_listen_is_killed(tmp_path):
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from broker_config.private_process import PrivateProcess, clean_environment
 p = PrivateProcess(["/bin/sh", "-c", sys.argv[1]], environment=clean_environment({}), log=Path(sys.argv[2]))
 print(p.pid, flush=True)

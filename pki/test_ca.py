@@ -6,7 +6,7 @@
         └── EC de Assinatura Qualificada do Cartão de Cidadão TEST 0001 → signature certificates
 
 Rules: every name says TEST; keys lie on disk only as encrypted PKCS#8; every CA publishes a CRL, which is made anew at
-every revocation; a folder belongs to one process at a time.
+every revocation; several processes may use a folder, since every change to its book is made under a lock.
 
     ca = TestCa.create(folder, "http://127.0.0.1:8080", passphrase)
     ca.issue_card_certificates(Holder.named("Maria Conceição Reis"), authentication_key, signature_key)
@@ -17,9 +17,11 @@ The folder: `keys/*.pem` (encrypted), `certificates/*.pem`, `crls/*.crl` (served
 
 from __future__ import annotations
 
+import fcntl
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,6 +49,7 @@ CARD_LIFE: Final = timedelta(days=5 * 365)
 BACKDATED: Final = timedelta(days=1)  #: certificates begin a little earlier, so that clocks need not agree exactly
 CIVIL_NUMBER_DIGITS: Final = 9
 _STATE_FILE: Final = "issued.json"
+_LOCK_FILE: Final = "issued.lock"
 _POLICY_TEST_CARD: Final = x509.ObjectIdentifier("2.16.620.1.1.1.2.4.99.999")  #: under the state's arc, marked as test
 
 
@@ -165,8 +168,7 @@ class TestCa:
             }
             keys = {a.key: _load_key(folder / "keys" / f"{a.key}.pem", passphrase) for a in _AUTHORITIES}
             ca = cls(folder, state["crl_base_url"], keys, certificates, clock or _now)
-            ca._issued = [IssuedCertificate(**line) for line in state["issued"]]
-            ca._crl_number = int(state["crl_number"])
+            ca._take(state)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise TestCaError(
                 f"The test CA in {folder} could not be opened.",
@@ -244,12 +246,11 @@ class TestCa:
         """The two certificates of a card. The times can be moved to make expired and not yet valid ones."""
         start = not_before or self._clock() - BACKDATED
         end = not_after or start + CARD_LIFE
-        issued = CardCertificates(
-            self._issue(holder, CardKeyUse.AUTHENTICATION, authentication_key, start, end),
-            self._issue(holder, CardKeyUse.SIGNATURE, signature_key, start, end),
-        )
-        self._save()
-        return issued
+        with self._book():
+            return CardCertificates(
+                self._issue(holder, CardKeyUse.AUTHENTICATION, authentication_key, start, end),
+                self._issue(holder, CardKeyUse.SIGNATURE, signature_key, start, end),
+            )
 
     def _issue(
         self,
@@ -320,30 +321,31 @@ class TestCa:
         when: datetime | None = None,
     ) -> IssuedCertificate:
         """Revoke a citizen's certificate and publish new CRLs. A second revocation keeps the first one's time."""
-        index = next((i for i, line in enumerate(self._issued) if line.serial == serial), None)
-        if index is None:
-            raise TestCaError(f"This test CA issued no certificate {serial:x}.", "", "Check the serial number.")
-        line = self._issued[index]
-        if line.revoked_at is None:
-            moment = (when or self._clock()).astimezone(UTC).replace(microsecond=0)
-            line = replace(line, revoked_at=moment.isoformat(), reason=reason.value)
-            self._issued[index] = line
-        self.publish_crls()
+        with self._book():
+            index = next((i for i, line in enumerate(self._issued) if line.serial == serial), None)
+            if index is None:
+                raise TestCaError(f"This test CA issued no certificate {serial:x}.", "", "Check the serial number.")
+            line = self._issued[index]
+            if line.revoked_at is None:
+                moment = (when or self._clock()).astimezone(UTC).replace(microsecond=0)
+                line = replace(line, revoked_at=moment.isoformat(), reason=reason.value)
+                self._issued[index] = line
+            self._publish(None, None)
         return line
 
     def publish_crls(self, *, this_update: datetime | None = None, next_update: datetime | None = None) -> None:
         """Make and write a new CRL of every authority. The times can be moved to make stale ones."""
+        with self._book():
+            self._publish(this_update, next_update)
+
+    def _publish(self, this_update: datetime | None, next_update: datetime | None) -> None:
         self._crl_number += 1
         start = this_update or self._clock()
-        try:
-            for authority in _AUTHORITIES:
-                crl = self._crl(authority, start, next_update or start + CRL_LIFE)
-                write_atomically(self.crl_folder / f"{authority.key}.crl", crl.public_bytes(Encoding.DER))
-                der = self._certificates[authority.key].public_bytes(Encoding.DER)
-                write_atomically(self.crl_folder / f"{authority.key}.cer", der)
-            self._save()
-        except OSError as error:
-            raise _unwritable(self.folder) from error
+        for authority in _AUTHORITIES:
+            crl = self._crl(authority, start, next_update or start + CRL_LIFE)
+            write_atomically(self.crl_folder / f"{authority.key}.crl", crl.public_bytes(Encoding.DER))
+            der = self._certificates[authority.key].public_bytes(Encoding.DER)
+            write_atomically(self.crl_folder / f"{authority.key}.cer", der)
 
     def _crl(self, authority: _Authority, start: datetime, end: datetime) -> x509.CertificateRevocationList:
         key = self._keys[authority.key]
@@ -362,6 +364,22 @@ class TestCa:
             if line.authority == authority.key and line.revoked_at is not None:
                 builder = builder.add_revoked_certificate(_revoked(line))
         return builder.sign(key, hashes.SHA384())
+
+    @contextmanager
+    def _book(self) -> Iterator[None]:
+        """The CA's book, read anew and written at the end: several processes may issue and revoke at a time."""
+        try:
+            with (self.folder / _LOCK_FILE).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._take(json.loads((self.folder / _STATE_FILE).read_text(encoding="utf-8")))
+                yield
+                self._save()
+        except OSError as error:
+            raise _unwritable(self.folder) from error
+
+    def _take(self, state: dict[str, Any]) -> None:
+        self._issued = [IssuedCertificate(**line) for line in state["issued"]]
+        self._crl_number = int(state["crl_number"])
 
     def _save(self) -> None:
         state: dict[str, Any] = {

@@ -1,0 +1,367 @@
+"""`make demo`: two citizens exchange a sealed letter and its receipt, with the real programs on a private stack.
+
+Every line that starts with a person's name is a command that was really run, and what follows is its output. A step that
+does not end as it should stops the demonstration with exit code 1. Whatever happens, also Ctrl-C, everything that was
+started is ended, and that is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from client.errors import ExitCode
+from repository_worker.stack import PrivateStack
+
+LETTER = """\
+Caro João,
+
+Segue a ata da reunião de ontem. A eleição ficou marcada para terça-feira, às nove,
+na Câmara Municipal: não te esqueças do cartão de cidadão!
+
+Até amanhã, com um abraço,
+Maria da Conceição
+"""
+SUBJECT = "Ata da reunião de ontem"
+WORDS = ("reunião", "eleição", "Câmara", "abraço", SUBJECT)
+COMMAND_SECONDS = 60.0
+WIDTH = 118  #: columns, where nobody looks on a terminal
+MARGIN = 4  #: columns before what a command printed
+PROGRAMS = Path(sys.executable).parent
+
+
+class DemoFailed(Exception):
+    """A step did not end as it should."""
+
+
+@dataclass
+class Person:
+    """A citizen with a home and a card of their own."""
+
+    name: str
+    key: str
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def short(self) -> str:
+        return self.name.split()[0].lower()
+
+
+class Stage:
+    """What the audience sees: titles, commands with their output, and at the end the summary."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        self.results: list[tuple[str, str, float]] = []
+
+    @contextlib.contextmanager
+    def step(self, title: str, shows: str) -> Iterator[None]:
+        number = len(self.results) + 1
+        self.console.print()
+        self.console.print(Rule(f"[bold]{number}. {escape(title)}", align="left"))
+        started = time.perf_counter()
+        yield
+        self.results.append((title, shows, time.perf_counter() - started))
+
+    def say(self, text: str) -> None:
+        self.console.print(f"  {escape(text)}", style="italic")
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        with self.console.status(f"{what} …"):
+            yield
+        self.console.print(f"  [green]✓[/] {escape(what)} [dim]({time.perf_counter() - started:.1f} s)")
+
+    def command(self, who: str, words: Sequence[str], output: str) -> None:
+        self.console.print()
+        self.console.print(Text.assemble(("  " + who, "cyan"), (" $ ", "dim"), (shlex.join(words), "bold")))
+        for line in output.rstrip().splitlines():
+            self.console.print(Text(" " * MARGIN + line), soft_wrap=True)
+
+    def summary(self, seconds: float) -> None:
+        table = Table(title="What was shown", box=box.SIMPLE_HEAD, title_justify="left")
+        for column in ("step", "result", "seconds"):
+            table.add_column(column, justify="right" if column == "seconds" else "left")
+        for title, shows, took in self.results:
+            table.add_row(title, f"[green]✓[/] {escape(shows)}", f"{took:.1f}")
+        self.console.print()
+        self.console.print(table)
+        self.console.print(f"All of it took {seconds:.1f} s.")
+
+
+class Demo:
+    """The play, in one folder."""
+
+    def __init__(self, stage: Stage, stack: PrivateStack, folder: Path) -> None:
+        self.stage = stage
+        self.stack = stack
+        self.folder = folder
+        self.pin, self.passphrase = folder / "pin", folder / "passphrase"
+        self.maria = Person("Maria Conceição Reis", "RSA-3072", folder / "maria")
+        self.joao = Person("João Sá", "P-256", folder / "joao")
+        self.rui = Person("Rui Almeida", "P-256", folder / "rui")
+        self.people = (self.maria, self.joao, self.rui)
+
+    # ------------------------------------------------------------------------------------------------ programs
+
+    def run(
+        self,
+        person: Person,
+        *words: str,
+        expect: ExitCode = ExitCode.OK,
+        shown: Sequence[str] | None = None,
+        quiet: bool = False,
+    ) -> str:
+        """Runs a program as this person; fails when it ends with another exit code than `expect`."""
+        done = subprocess.run(
+            [str(PROGRAMS / words[0]), *words[1:]],
+            env=person.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        output = (done.stdout + done.stderr).replace(str(self.folder), "…")
+        if not quiet:
+            visible = [word.replace(str(self.folder), "…") for word in shown or words]
+            self.stage.command(person.short, visible, output)
+        if done.returncode != expect:
+            raise DemoFailed(f"{shlex.join(words)} ended with {done.returncode} instead of {int(expect)}:\n{output}")
+        return done.stdout
+
+    def ask(self, person: Person, *words: str) -> dict[str, Any]:
+        """The JSON document of a command that is not shown."""
+        return json.loads(self.run(person, *words, "--json", quiet=True))
+
+    # --------------------------------------------------------------------------------------------------- steps
+
+    def prepare(self) -> None:
+        self.passphrase.write_text("uma frase longa, só para a demonstração")
+        self.pin.write_text("1234")
+        for path in (self.passphrase, self.pin):
+            path.chmod(0o600)
+        with self.stage.step("A private stack", "broker, database, 2 workers, on loopback"):
+            with self.stage.waiting("RabbitMQ, MongoDB (replica set of one), test CA with its CRLs, two workers"):
+                self.stack.__enter__()
+            self.stage.say(f"Repository {self.stack.descriptor.repository}, on free ports of 127.0.0.1.")
+        with self.stage.step("Three virtual Citizen Cards", "RSA-3072, P-256, and one to be revoked"):
+            with self.stage.waiting("Keys made in SoftHSM tokens, certificates issued by the test CA"):
+                self._each(self._issue_card)
+            with self.stage.waiting("A home for each: app key, keystore, operator's root and state's root pinned"):
+                self._each(self._set_up)
+            self.run(self.maria, "smr", "card")
+
+    def _each(self, step: Any) -> None:
+        with ThreadPoolExecutor(len(self.people)) as pool:
+            for done in [pool.submit(step, person) for person in self.people]:
+                done.result()
+
+    def _issue_card(self, person: Person) -> None:
+        inherited = {name: os.environ[name] for name in ("PATH", "LANG", "XDG_RUNTIME_DIR") if name in os.environ}
+        person.environment = {
+            **inherited,
+            "HOME": str(person.folder),
+            "PYTHONIOENCODING": "utf-8",
+            "COLUMNS": str(self.stage.console.width - MARGIN),
+            "SMR_HOME": str(person.folder / "home"),
+            "SMR_TRUST_STORE": str(person.folder / "trust"),
+            "SMR_PASSPHRASE_FILE": str(self.passphrase),
+            "SMR_PIN_FILE": str(self.pin),
+            "SMR_ALLOW_PRIVATE_CRL_HOSTS": "1",
+        }
+        person.folder.mkdir()
+        issuer = {**person.environment, "SMR_PASSPHRASE_FILE": str(self.stack.ca_passphrase_file)}
+        made = self.ask(
+            Person(person.name, person.key, person.folder, issuer),
+            *("smr-pki", "virtual-card", "create", person.name, "--key", person.key),
+            *("--ca", str(self.stack.ca_folder), "--cards", str(self.folder / "cards")),
+        )
+        person.environment["SOFTHSM2_CONF"] = made["softhsm_conf"]
+
+    def _set_up(self, person: Person) -> None:
+        self.ask(
+            person,
+            *("smr", "init", "--descriptor", str(self.stack.descriptor_path)),
+            *("--root-fingerprint", self.stack.root_fingerprint),
+        )
+        certificates = [str(path) for path in self.stack.ca_certificates]
+        self.ask(person, "smr-pki", "trust", "import", *certificates, "--root-fingerprint", self.stack.ca_fingerprint)
+
+    def register(self) -> None:
+        with self.stage.step("Registration", "signed by each card, checked by the repository"):
+            self.run(self.maria, "smr", "register")
+            self._each(lambda person: person is self.maria or self.run(person, "smr", "register", quiet=True))
+            self.stage.say("João and Rui register too.")
+        with self.stage.step("A session", "four phases: hello, answer, confirm, active"):
+            self.run(self.maria, "smr", "session", "open")
+            self.run(self.maria, "smr", "session", "show")
+
+    def confirm(self) -> None:
+        with self.stage.step("People", "every record verified by the client"):
+            self.run(self.maria, "smr", "people", "joao")
+            found = self.ask(self.maria, "smr", "people", "joao")["people"][0]
+            self.run(self.maria, "smr", "confirm", found["user_id"])
+            other = self.ask(self.joao, "smr", "people", "maria")["people"][0]
+            self.ask(self.joao, "smr", "confirm", other["user_id"])
+
+    def letter(self) -> None:
+        path = self.folder / "ata.txt"
+        path.write_text(LETTER, "utf-8")
+        with self.stage.step("Maria writes", "signed by her card, sealed for João and for herself"):
+            self.run(
+                self.maria, "smr", "send", "--to", self.joao.name, "--subject", SUBJECT, str(path),
+            )  # fmt: skip
+        with self.stage.step("João reads", "opened, seven checks, receipt signed by his card"):
+            self.run(self.joao, "smr", "new")
+            (found,) = self.ask(self.joao, "smr", "new")["letters"]
+            self.letter_id = found["letter_id"]
+            self.run(self.joao, "smr", "read", self.letter_id)
+            read = self.ask(self.joao, "smr", "read", self.letter_id, "--no-receipt")
+            self._require(read["body"] == LETTER, "the letter that João reads is not the one that Maria wrote")
+        with self.stage.step("Maria asks what became of it", "receipt verified, own copy read back"):
+            self.run(self.maria, "smr", "status", self.letter_id)
+            (receipt,) = self.ask(self.maria, "smr", "status", self.letter_id)["receipts"]
+            self._require(receipt["verdict"] == "verified", f"the receipt is {receipt['verdict']}")
+            self.run(self.maria, "smr", "read", self.letter_id)
+
+    def strangers(self) -> None:
+        with self.stage.step("A third citizen", "cannot read it, not even see it"):
+            self.run(self.rui, "smr", "list")
+            self.run(self.rui, "smr", "read", self.letter_id, expect=ExitCode.NOT_FOUND)
+            self.ask(self.rui, "smr", "session", "close")
+        with self.stage.step("A revoked card", "refused by the repository"):
+            issuer = {**self.rui.environment, "SMR_PASSPHRASE_FILE": str(self.stack.ca_passphrase_file)}
+            self.run(
+                Person("ca", "", self.folder, issuer),
+                *("smr-pki", "virtual-card", "revoke", self.rui.name),
+                *("--ca", str(self.stack.ca_folder), "--cards", str(self.folder / "cards")),
+                shown=("smr-pki", "virtual-card", "revoke", self.rui.name),
+            )
+            self.run(self.rui, "smr", "session", "open", expect=ExitCode.CHECK_FAILED)
+
+    def stored(self) -> None:
+        with self.stage.step("What the repository has stored", "nothing readable"):
+            table = Table(box=box.SIMPLE_HEAD)
+            for column in ("collection", "documents", "bytes", "words of the letter in it"):
+                table.add_column(column, justify="left" if column == "collection" else "right")
+            for name, documents, size, hits in self._look_into_the_database():
+                table.add_row(name, str(documents), f"{size:,}", str(hits))
+                self._require(hits == 0, f"the database holds readable words in {name}")
+            self.stage.console.print(table)
+            self.stage.say(
+                "Letters, receipts and sessions are ciphertext; names are there, since people are found by name."
+            )
+
+    def _look_into_the_database(self) -> Iterator[tuple[str, int, int, int]]:
+        import bson
+        import pymongo
+
+        with pymongo.MongoClient[dict[str, Any]](self.stack.mongo_url) as client:
+            database = client["smr"]
+            for name in sorted(database.list_collection_names()):
+                raw = [bson.encode(document) for document in database[name].find()]
+                joined = b"".join(raw)
+                yield name, len(raw), len(joined), sum(joined.count(word.encode()) for word in WORDS)
+
+    def _require(self, condition: bool, otherwise: str) -> None:
+        if not condition:
+            raise DemoFailed(otherwise)
+
+    def how_to_use(self) -> None:
+        lines = ["", "The stack stays up until you press Ctrl-C here. In another terminal:", ""]
+        for person in self.people[:2]:
+            names = [name for name in person.environment if name.startswith(("SMR_", "SOFTHSM2_"))]
+            lines.append(f"  # {person.name}")
+            lines += [f"  export {name}={shlex.quote(person.environment[name])}" for name in names]
+            lines += [f"  {PROGRAMS / 'smr'} new", ""]
+        self.stage.console.print("\n".join(escape(line) for line in lines), soft_wrap=True)
+
+
+def left_over(folder: Path) -> list[str]:
+    """Command lines of processes that still work in the folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            if entry.name != str(os.getpid()) and (str(folder) in words or _works_in(entry, folder)):
+                found.append(f"{entry.name} {words[:120]}")
+    return found
+
+
+def _works_in(entry: Path, folder: Path) -> bool:
+    return str(folder).encode() in (entry / "environ").read_bytes()
+
+
+def play(stage: Stage, folder: Path, keep: bool) -> None:
+    started = time.perf_counter()
+    stack = PrivateStack(
+        folder / "stack",
+        workers=2,
+        # The revocation of the last step must count at once.
+        settings={"SMR_REPOSITORY_CRL_REFETCH_SECONDS": "0", "SMR_REPOSITORY_CERTIFICATE_MEMORY_SECONDS": "0"},
+    )
+    demo = Demo(stage, stack, folder)
+    try:
+        for act in (demo.prepare, demo.register, demo.confirm, demo.letter, demo.strangers, demo.stored):
+            act()
+        stage.summary(time.perf_counter() - started)
+        if keep:
+            demo.how_to_use()
+            threading.Event().wait()
+    finally:
+        with stage.console.status("Ending everything that was started …"):
+            stack.stop()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards, until Ctrl-C")
+    keep = parser.parse_args().keep
+    stage = Stage()
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    status = 0
+    with tempfile.TemporaryDirectory(prefix="smr-demo-") as name:
+        folder = Path(name)
+        try:
+            play(stage, folder, keep)
+        except KeyboardInterrupt:
+            stage.console.print("\nStopped.")
+            status = 0 if keep and stage.results else 130
+        except DemoFailed as error:
+            stage.console.print(f"\n[bold red]The demonstration failed:[/] {escape(str(error))}")
+            status = 1
+        remaining = left_over(folder)
+        if remaining:
+            stage.console.print("[bold red]Still running:[/] " + escape("; ".join(remaining)))
+            status = status or 1
+        else:
+            stage.console.print("Nothing is left running.")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

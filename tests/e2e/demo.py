@@ -1,6 +1,6 @@
 """`make demo`: two citizens exchange a sealed letter and its receipt, with the real programs on a private stack.
 
-Every line that starts with a person's name is a command that was really run, and what follows is its output. A step that
+Every line that starts with a name is a command that was really run, and what follows is its output. A step that
 does not end as it should stops the demonstration with exit code 1. Whatever happens, also Ctrl-C, everything that was
 started is ended, and that is checked.
 """
@@ -238,7 +238,7 @@ class Demo:
         with self.stage.step("João reads", "opened, seven checks, receipt signed by his card"):
             self.run(self.joao, "smr", "new")
             (found,) = self.ask(self.joao, "smr", "new")["letters"]
-            self.letter_id = found["letter_id"]
+            self.letter_id = found["letter_id"][:4]  # as people name it: the shortest prefix that is unambiguous
             self.run(self.joao, "smr", "read", self.letter_id)
             read = self.ask(self.joao, "smr", "read", self.letter_id, "--no-receipt")
             self._require(read["body"] == LETTER, "the letter that João reads is not the one that Maria wrote")

@@ -330,27 +330,45 @@ def answer_hello(
     )
 
 
+class LateConfirm(OutOfTime):
+    """A confirm that holds but comes too late. `opened` is what a refusal can be bound to, and nothing else."""
+
+    def __init__(self, message: str, opened: OpenedConfirm) -> None:
+        super().__init__(message)
+        self.opened = opened
+
+
 def open_confirm(
-    message: CommandEnvelope,
-    keks: Mapping[bytes, KeyEncryptionKey],
-    repository: RepositoryId,
-    now: Milliseconds,
+    message: CommandEnvelope, keks: Mapping[bytes, KeyEncryptionKey], repository: RepositoryId, now: Milliseconds
 ) -> OpenedConfirm:
-    """Opens phase 3. Raises ProtocolError. The caller verifies the login's card signature, then stores `record()`."""
+    """Opens phase 3. Raises ProtocolError. The caller verifies the login's card signature, then stores `record()`.
+
+    Raises LateConfirm for one that holds in everything but its time.
+    """
     if message.cookie is None:
         raise Malformed("a confirm without its cookie")
     cookie = records.open_cookie(keks, message.session, message.cookie)
-    if now >= cookie.expires - limits.SESSION_MS + limits.HANDSHAKE_MS:
-        raise OutOfTime("the answer is too old to be confirmed; start again")
     body = schema.from_map(Confirm, cbor.decode(message.open(cookie.verify_key, cookie.keys), limits.ENVELOPE_BYTES))
     expected = suite.labelled_mac(cookie.finished, labels.FINISHED, cookie.transcript)
     if not suite.equal(body.mac, expected):
         raise SignatureInvalid("the confirm's MAC over the transcript does not hold")
     login = documents.decode(Login, body.login.document, repository) if body.login else None
+    opened = OpenedConfirm(cookie, login, body.login, body.nonce, message.request_hash)
     if login is not None:
         _require_login(login, cookie)
-        require_within(login.time, now, limits.CLOCK_SKEW_MS + limits.HANDSHAKE_MS, "the login")
-    return OpenedConfirm(cookie, login, body.login, body.nonce, message.request_hash)
+    _require_in_time(opened, now)
+    return opened
+
+
+def _require_in_time(opened: OpenedConfirm, now: Milliseconds) -> None:
+    answered = opened.cookie.expires - limits.SESSION_MS
+    if now >= answered + limits.HANDSHAKE_MS:
+        raise LateConfirm("the session was not confirmed in time; start again", opened)
+    if opened.login is not None:
+        try:
+            require_within(opened.login.time, now, limits.CLOCK_SKEW_MS + limits.HANDSHAKE_MS, "the login")
+        except OutOfTime as error:
+            raise LateConfirm(str(error), opened) from error
 
 
 def seal_active(identity: RepositoryIdentity, opened: OpenedConfirm, now: Milliseconds) -> bytes:

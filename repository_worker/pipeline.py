@@ -35,10 +35,11 @@ from broker_config import names
 from broker_config.errors import NameRefused
 from crypto_core import commands, cose, descriptor, envelope, ids, labels, limits, records, session, suite
 from crypto_core.commands import ErrorCode, Request
-from crypto_core.envelope import CommandEnvelope
-from crypto_core.errors import DecryptionFailed, LimitExceeded, Malformed, OutOfTime, ProtocolError, SignatureInvalid
-from crypto_core.ids import Milliseconds
-from crypto_core.records import SessionRecord
+from crypto_core.envelope import CommandEnvelope, TrafficKeys
+from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, OutOfTime, ProtocolError, SignatureInvalid
+from crypto_core.ids import Milliseconds, RepositoryId
+from crypto_core.keys import VerifyKey
+from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, RepositoryIdentity, SessionLimits
 from repository_worker import handlers
 from repository_worker.effects import Change, CounterRecord, Outcome
@@ -184,34 +185,35 @@ class Pipeline:
 
     def _confirm(self, message: Message, request: CommandEnvelope) -> Handled:
         now = self._clock()
-        opened = self._open_confirm(request, now)
-        queue = _reply_queue(message, opened.cookie.app_key)
-        keys, identity = opened.cookie.keys, self._repository.identity
+        cookie, nonce = self._read_confirm(request)
+        queue = _reply_queue(message, cookie.app_key)
+        repository = self._repository
+        identity, ring = repository.identity, repository.ring
 
         def seal(body: bytes) -> bytes:
-            return envelope.seal_reply(identity.signing, keys, request.counter, request.request_hash, body)
+            return envelope.seal_reply(identity.signing, cookie.keys, request.counter, request.request_hash, body)
 
         def decide() -> bytes:
-            context = self._context(now)
-            require_login(opened, self._storage, context)
+            opened = _open_confirm(request, ring, identity.repository, now)
+            require_login(opened, self._storage, self._context(now))
             effect = self._sessions.seal(opened.record(), now)
-            used = CounterRecord(opened.cookie.session, request.counter, request.request_hash, opened.cookie.expires)
+            used = CounterRecord(cookie.session, request.counter, request.request_hash, cookie.expires)
             self._storage.commit(Change(effect, used))
             return session.seal_active(identity, opened, now)
 
-        return self._answer(queue, opened.nonce, now, seal, decide)
+        return self._answer(queue, nonce, now, seal, decide)
 
-    def _open_confirm(self, request: CommandEnvelope, now: Milliseconds) -> session.OpenedConfirm:
-        repository = self._repository
+    def _read_confirm(self, request: CommandEnvelope) -> tuple[Cookie, bytes]:
+        """The cookie, after the app's signature was verified, and the nonce that a refusal is bound to."""
         try:
             kek = records.kek_id_of(request.cookie or b"")
-            return session.open_confirm(request, repository.ring.holding(kek), repository.identity.repository, now)
-        except OutOfTime as error:
-            raise Rejected("clock") from error
-        except SignatureInvalid as error:
-            raise Rejected("signature") from error
+            cookie = records.open_cookie(self._repository.ring.holding(kek), request.session, request.cookie or b"")
         except ProtocolError as error:
-            raise Rejected("confirm") from error
+            raise Rejected("cookie") from error
+        nonce = commands.nonce_of(_open(request, cookie.verify_key, cookie.keys))
+        if nonce is None:
+            raise Rejected("nonce")
+        return cookie, nonce
 
     # --- in a session -------------------------------------------------------------------------------------------------
 
@@ -219,7 +221,7 @@ class Pipeline:
         record = self._sessions.find(request.session)
         if record is None:
             raise Rejected("session")
-        body = _open(request, record)
+        body = _open(request, record.verify_key, record.keys)
         queue = _reply_queue(message, record.app_key)
         nonce = commands.nonce_of(body)
         if nonce is None:
@@ -304,13 +306,30 @@ class Pipeline:
         return Handled(verdict, Reply(queue, seal(commands.encode_refusal(nonce, now, code, text))))
 
 
-def _open(request: CommandEnvelope, record: SessionRecord) -> bytes:
+def _open(request: CommandEnvelope, app_key: VerifyKey, keys: TrafficKeys) -> bytes:
     try:
-        return request.open(record.verify_key, record.keys)
+        return request.open(app_key, keys)
     except SignatureInvalid as error:
         raise Rejected("signature") from error
-    except (DecryptionFailed, ProtocolError) as error:
+    except ProtocolError as error:
         raise Rejected("decryption") from error
+
+
+def _open_confirm(
+    request: CommandEnvelope, ring: KekRing, repository: RepositoryId, now: Milliseconds
+) -> session.OpenedConfirm:
+    """The confirm, with its MAC over the transcript and its login's binding checked. Raises Refused."""
+    try:
+        kek = records.kek_id_of(request.cookie or b"")
+        return session.open_confirm(request, ring.holding(kek), repository, now)
+    except OutOfTime as error:
+        raise Refused(ErrorCode.CLOCK, f"Not confirmed: {error}.") from error
+    except SignatureInvalid as error:
+        raise Refused(ErrorCode.SIGNATURE, f"Not confirmed: {error}.") from error
+    except BindingMismatch as error:
+        raise Refused(ErrorCode.NOT_ALLOWED, f"Not confirmed: {error}.") from error
+    except ProtocolError as error:
+        raise Refused(ErrorCode.MALFORMED, f"Not confirmed: {error}.") from error
 
 
 def _decode(body: bytes, record: SessionRecord, now: Milliseconds) -> Request:

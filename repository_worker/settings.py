@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from broker_config import limits
 from broker_config.connection import ConnectionSettings, parse_amqp_url
+from pki.revocation import REFETCH_AFTER
+from pki.validator import REMEMBER_FOR
 from repository_worker.errors import HomeError
 from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
 from repository_worker.transport.consumer import GRACE_SECONDS, THREADS, ConsumerSettings
@@ -65,6 +67,14 @@ class Settings(BaseSettings):
         default=False,
         description="Fetch CRLs from loopback and private networks too. For development stacks alone: addresses in "
         "certificates are chosen by strangers.",
+    )
+    crl_refetch_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=REFETCH_AFTER.total_seconds(),
+        description="Seconds after which a CRL is fetched anew although it is still current: a revocation counts here "
+        "at the latest after this time.",
+    )
+    certificate_memory_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=REMEMBER_FOR.total_seconds(), description="Seconds that the answer about a certificate is remembered."
     )
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=0, description="Port on loopback for Prometheus; 0: none. Further worker processes take the next ports."

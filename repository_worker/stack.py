@@ -24,8 +24,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-import structlog
-
 from broker_config import names
 from broker_config.connection import ConnectionSettings
 from broker_config.local_broker import LocalBroker
@@ -120,15 +118,12 @@ class WorkerProcess:
 
     def restart(self) -> None:
         """Another process in its place; returns when it takes messages."""
-        if self.running:
-            self.terminate()
+        self.stop()
         self._process = self._start()
         self.wait_ready()
 
     def stop(self) -> None:
-        """Ends it, in whatever state it is."""
-        if not self.running:
-            return
+        """Ends it, in whatever state it is; may be called again."""
         try:
             self.terminate()
         except subprocess.TimeoutExpired:
@@ -270,6 +265,9 @@ class PrivateStack:
             f"{PREFIX}MONGO_DATABASE": DATABASE,
             f"{PREFIX}BROKER_URL_FILE": str(self.folder / "broker-url"),
             f"{PREFIX}ALLOW_PRIVATE_CRL_HOSTS": "1",
+            # A revocation counts at once here, so that it can be shown.
+            f"{PREFIX}CRL_REFETCH_SECONDS": "0",
+            f"{PREFIX}CERTIFICATE_MEMORY_SECONDS": "0",
             "SMR_PASSPHRASE_FILE": str(self.ca_passphrase_file),
             **self._more_settings,
         }
@@ -342,7 +340,6 @@ class PrivateStack:
         log = self.folder / f"worker-{len(self.workers) + 1}.log"
         worker = WorkerProcess(self.environment(), log)
         self.workers.append(worker)
-        structlog.get_logger("stack").debug("worker started", pid=worker.pid)
         return worker
 
     def _read_passphrase(self) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from types import FrameType
 
 import structlog
@@ -49,6 +50,8 @@ def run(
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, stop)
+    # Not fatal: a database that is down is waited for when there is something to store.
+    _quietly(storage.limit_transactions)
     threading.Thread(target=_retire_keks, args=(ring, storage, ended), name="keks", daemon=True).start()
     try:
         consumer.run(on_ready=_once(on_ready))
@@ -71,7 +74,12 @@ def build_pipeline(
     """The pipeline of this repository. Raises HomeError, TrustStoreError."""
     home = Home(settings.home)
     fetcher = HttpCrlFetcher(allow_private_addresses=settings.allow_private_crl_hosts)
-    validator = IdentityValidator.open(home.trust_folder, fetcher)
+    validator = IdentityValidator.open(
+        home.trust_folder,
+        fetcher,
+        refetch_after=timedelta(seconds=settings.crl_refetch_seconds),
+        remember_for=timedelta(seconds=settings.certificate_memory_seconds),
+    )
     sessions = Sessions(storage, ring, seconds=settings.session_cache_seconds, entries=settings.session_cache_entries)
     state = RepositoryState(opened.identity, ring, home.signed_descriptor())
     return Pipeline(state, storage, sessions, Identities(validator), metrics)
@@ -97,4 +105,4 @@ def _quietly(work: Callable[[], None]) -> None:
     try:
         work()
     except (HomeError, StorageUnavailable) as error:
-        structlog.get_logger("keks").warning("not now", error=str(error))
+        structlog.get_logger("worker").warning("not now", error=str(error))

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import pymongo
+import structlog
 from pymongo import ReadPreference, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
@@ -22,6 +23,7 @@ from pymongo.errors import (
     ConnectionFailure,
     DuplicateKeyError,
     ExecutionTimeout,
+    OperationFailure,
     PyMongoError,
     WTimeoutError,
 )
@@ -61,6 +63,8 @@ OPERATION_MS: Final = 8_000
 #: How long a server is looked for; milliseconds.
 SELECTION_MS: Final = 2_000
 TRANSACTION_ATTEMPTS: Final = 40
+#: How long a transaction may be open; ours take milliseconds.
+TRANSACTION_SECONDS: Final = 5
 #: Pauses between attempts grow up to this, drawn at random so that two workers do not meet again; seconds.
 PAUSE_SECONDS_MAX: Final = 0.1
 #: Stands for "closed" among the counters of a session; no envelope can have it.
@@ -70,14 +74,22 @@ _NAMESPACE_EXISTS: Final = 48
 
 
 def connect(url: str) -> pymongo.MongoClient[Document]:
-    """A client with the durability that the storage needs. Connects when it is first used."""
-    return pymongo.MongoClient(
-        url,
-        appname="smr-repository",
-        serverSelectionTimeoutMS=SELECTION_MS,
-        timeoutMS=OPERATION_MS,
-        tz_aware=True,
-    )
+    """A client with the durability that the storage needs. Connects when it is first used.
+
+    Raises StorageError for an address that cannot be one, without repeating it.
+    """
+    try:
+        return pymongo.MongoClient(
+            url,
+            appname="smr-repository",
+            serverSelectionTimeoutMS=SELECTION_MS,
+            timeoutMS=OPERATION_MS,
+            tz_aware=True,
+        )
+    except (PyMongoError, ValueError) as error:
+        raise StorageError(
+            "The database's address cannot be used; mongodb://host/?replicaSet=name is expected."
+        ) from error
 
 
 class MongoStorage:
@@ -104,13 +116,14 @@ class MongoStorage:
                     self._create(collection.name)
                 self._database.command("collMod", collection.name, validator=collection.validator)
                 self._database[collection.name].create_indexes(list(collection.indexes))
+        self.limit_transactions()
 
     def _create(self, name: str) -> None:
         try:
             self._database.create_collection(name)
         except CollectionInvalid:
             return  # another `init` was faster
-        except pymongo.errors.OperationFailure as error:
+        except OperationFailure as error:
             if error.code != _NAMESPACE_EXISTS:
                 raise
 
@@ -118,6 +131,22 @@ class MongoStorage:
         """Raises StorageUnavailable unless a primary answers."""
         with _wrapped():
             self._database.command("ping")
+        self.limit_transactions()
+
+    def limit_transactions(self) -> None:
+        """Has the server end transactions whose worker is gone after `TRANSACTION_SECONDS`.
+
+        A worker that dies in the middle of a transaction leaves it open, and until the server ends it (after a minute,
+        if nobody says otherwise) nothing can be appended to the mailboxes that it touched. The setting is the server's
+        and is gone when it restarts; where this account may not set it, the operator sets it in the server's own
+        configuration (transactionLifetimeLimitSeconds).
+        """
+        try:
+            self._client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=TRANSACTION_SECONDS)
+        except OperationFailure as error:
+            structlog.get_logger("storage").warning("transaction lifetime not set", code=error.code)
+        except PyMongoError as error:
+            raise _translated(error) from error
 
     def close(self) -> None:
         """Gives the connections back."""

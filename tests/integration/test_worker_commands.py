@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from crypto_core import commands, mailbox
-from crypto_core.commands import ErrorCode
-from crypto_core.ids import new_nonce
 from repository_worker.stack import PrivateStack
 from tests.support.wire import Citizen, Wire
 

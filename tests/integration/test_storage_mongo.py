@@ -1,0 +1,369 @@
+"""The storage on a real MongoDB: what is atomic, what is unique, what a repeat does, what two at once do."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from pymongo.errors import WriteError
+
+from crypto_core import limits, mailbox, sealed, suite
+from crypto_core.commands import Person
+from crypto_core.ids import LetterId, Milliseconds, SessionId
+from crypto_core.mailbox import EntryKind
+from repository_worker.effects import (
+    Change,
+    CloseSession,
+    CounterRecord,
+    MarkRead,
+    OpenSession,
+    StoreLetter,
+    StoreReceipt,
+    StoreRegistration,
+)
+from repository_worker.errors import Conflict, CounterUsed, StorageError, StorageUnavailable
+from repository_worker.local_mongo import LocalMongo
+from repository_worker.storage.interface import CounterState, MailboxState
+from repository_worker.storage.mongo import MongoStorage, connect
+from tests.support.protocol import (
+    BRUNO,
+    JOAO,
+    LETTER,
+    MARIA,
+    NOW,
+    REPOSITORY,
+    SESSION,
+    digest,
+    make_letter,
+    sealed_letter,
+    sealed_receipt,
+    signed,
+)
+
+HEAD = sealed.read(sealed.LETTER, sealed_letter().head)
+RECEIPT = sealed.read(sealed.RECEIPT, sealed_receipt())
+EXPIRES = Milliseconds(NOW + limits.SESSION_MS)
+
+
+def person(user, revision=1, text=b"{}") -> Person:
+    return Person(user, revision, signed(text), b"certificate", None, (b"ca",), NOW)
+
+
+def counter(number: int, request: str | None = None) -> CounterRecord:
+    return CounterRecord(SESSION, number, digest(request or f"request {number}"), EXPIRES)
+
+
+@pytest.fixture
+def storage(mongo, database):
+    made = MongoStorage(connect(mongo.uri), database.name, REPOSITORY)
+    made.prepare()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def commit(storage):
+    """Commits an effect under the next counter."""
+    used = iter(range(1, 10_000))
+    return lambda effect: storage.commit(Change(effect, counter(next(used))))
+
+
+@pytest.fixture
+def people(commit):
+    for user, name in ((MARIA, "maria conceicao reis"), (JOAO, "joao sa"), (BRUNO, "bruno antunes")):
+        commit(StoreRegistration(person(user), name))
+
+
+LETTER_EFFECT = StoreLetter(HEAD, sealed_letter().body, NOW)
+
+
+def chain(storage, owner):
+    """The whole chain of a mailbox, verified down to its head."""
+    state = storage.mailbox(owner)
+    entries = storage.entries(owner, 0, state.number, 10_000, unread_only=False)
+    hashes = mailbox.extend(REPOSITORY, owner, 0, mailbox.genesis(REPOSITORY, owner), [e.entry for e in entries])
+    assert hashes == [each.hash for each in entries]
+    assert hashes[-1:] == [state.hash][: len(hashes)]
+    return entries
+
+
+class TestSettingUp:
+    def test_twice_is_once(self, storage, database):
+        before = {name: database[name].index_information() for name in database.list_collection_names()}
+        storage.prepare()
+        assert {name: database[name].index_information() for name in database.list_collection_names()} == before
+
+    def test_the_database_itself_refuses_what_is_not_of_the_schema(self, storage, database):
+        with pytest.raises(WriteError):
+            database["mailboxes"].insert_one({"mailbox": "text", "number": 1, "hash": b"", "time": 1})
+        with pytest.raises(WriteError):
+            database["mailboxes"].insert_one({"mailbox": b"", "number": 1, "hash": b"", "time": 1, "more": 1})
+
+    def test_mailbox_stands_first_in_every_index_of_what_lies_in_one(self, storage, database):
+        for name in ("letters", "bodies", "receipts", "entries", "mailboxes"):
+            for index, details in database[name].index_information().items():
+                assert index == "_id_" or details["key"][0][0] == "mailbox"
+
+    def test_counters_outlive_their_sessions(self, storage, database):
+        ages = {
+            name: database[name].index_information()["expiry"]["expireAfterSeconds"]
+            for name in ("sessions", "counters")
+        }
+        assert ages["counters"] > ages["sessions"]
+
+
+class TestRegistrations:
+    def test_the_newest_and_all(self, storage, commit):
+        commit(StoreRegistration(person(MARIA), "maria"))
+        commit(StoreRegistration(person(MARIA, 2, b"{2}"), "maria"))
+        assert storage.registration(MARIA) == person(MARIA, 2, b"{2}")
+        assert storage.registrations(MARIA, 10) == (person(MARIA), person(MARIA, 2, b"{2}"))
+        assert storage.registrations(MARIA, 1) == (person(MARIA, 2, b"{2}"),)
+
+    def test_the_same_again_stands(self, storage, commit):
+        commit(StoreRegistration(person(MARIA), "maria"))
+        later = replace(person(MARIA), accepted=Milliseconds(NOW + 5))
+        assert commit(StoreRegistration(later, "maria")).person == person(MARIA)
+
+    @pytest.mark.parametrize(("revision", "text"), [(1, b"{other}"), (3, b"{3}")], ids=["another first", "a gap"])
+    def test_anything_else_is_a_conflict(self, storage, commit, revision, text):
+        commit(StoreRegistration(person(MARIA), "maria"))
+        with pytest.raises(Conflict):
+            commit(StoreRegistration(person(MARIA, revision, text), "maria"))
+        assert storage.registrations(MARIA, 10) == (person(MARIA),)
+
+    def test_a_first_one_must_be_revision_one(self, commit):
+        with pytest.raises(Conflict):
+            commit(StoreRegistration(person(MARIA, 2), "maria"))
+
+    def test_two_at_once_make_one(self, storage):
+        def register(number):
+            effect = StoreRegistration(person(MARIA, 1, b"{%d}" % number), "maria")
+            try:
+                return storage.commit(Change(effect, counter(number)))
+            except Conflict as error:
+                return error
+
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(register, range(1, 5)))
+        assert sum(not isinstance(each, Conflict) for each in results) == 1
+        assert len(storage.registrations(MARIA, 10)) == 1
+
+    def test_a_search_takes_the_text_as_text(self, storage, people):
+        assert [each.user for each in storage.people("joao", None, 10)] == [JOAO]
+        assert storage.people(".*", None, 10) == ()
+        assert [each.user for each in storage.people("", None, 10)] == sorted([MARIA, JOAO, BRUNO])
+        assert len(storage.people("", min(MARIA, JOAO, BRUNO), 1)) == 1
+
+    def test_who_is_not_registered(self, storage, commit):
+        commit(StoreRegistration(person(JOAO), "joao sa"))
+        assert storage.unregistered((MARIA, JOAO, BRUNO)) == (MARIA, BRUNO)
+
+
+@pytest.mark.usefixtures("people")
+class TestLetters:
+    def test_one_letter_in_three_mailboxes(self, storage, commit):
+        outcome = commit(LETTER_EFFECT)
+        others = sorted([JOAO, BRUNO])
+        assert [each.mailbox for each in outcome.entries] == [MARIA, *others]
+        assert [each.entry.kind for each in outcome.entries] == [EntryKind.SENT, EntryKind.RECEIVED, EntryKind.RECEIVED]
+        assert len({each.entry.time for each in outcome.entries}) == 1
+        assert storage.acceptance(MARIA, LETTER) == outcome.entries
+        for owner in (MARIA, JOAO, BRUNO):
+            (entry,) = chain(storage, owner)
+            assert storage.views(owner, [entry]) == (HEAD.view(owner),)
+            assert entry.entry.object == HEAD.object_hash
+        assert storage.body(MARIA, LETTER) == sealed_letter().body
+
+    def test_a_view_shows_no_wrap_but_the_readers_own(self, storage, commit, database):
+        commit(LETTER_EFFECT)
+        assert len(database["letters"].find_one({})["wraps"]) == 3
+        (entry,) = chain(storage, JOAO)
+        assert storage.views(JOAO, [entry])[0].wrap == dict(HEAD.wraps)[JOAO]
+
+    def test_again_has_one_effect_and_the_same_outcome(self, storage, commit):
+        first = commit(LETTER_EFFECT)
+        assert commit(replace(LETTER_EFFECT, now=Milliseconds(NOW + 99))) == first
+        assert [len(chain(storage, owner)) for owner in (MARIA, JOAO, BRUNO)] == [1, 1, 1]
+
+    def test_another_letter_under_the_same_id(self, storage, commit):
+        commit(LETTER_EFFECT)
+        other = make_letter(JOAO, BRUNO)
+        with pytest.raises(Conflict):
+            commit(StoreLetter(sealed.read(sealed.LETTER, other.head), other.body, NOW))
+        assert storage.body(MARIA, LETTER) == sealed_letter().body
+
+    def test_the_same_id_by_another_author_is_another_letter(self, storage, commit):
+        commit(LETTER_EFFECT)
+        of_bruno = make_letter(JOAO, sender=BRUNO)
+        commit(StoreLetter(sealed.read(sealed.LETTER, of_bruno.head), of_bruno.body, NOW))
+        assert [each.about for each in chain(storage, JOAO)] == [MARIA, BRUNO]
+
+    def test_to_somebody_without_a_mailbox_nothing_is_stored(self, storage, commit, database):
+        database["mailboxes"].delete_one({"mailbox": BRUNO})
+        with pytest.raises(StorageError, match="no mailbox"):
+            commit(LETTER_EFFECT)
+        assert storage.body(MARIA, LETTER) is None
+        assert database["letters"].count_documents({}) == 0
+        assert chain(storage, MARIA) == ()
+
+    def test_times_never_go_back(self, storage, commit):
+        commit(LETTER_EFFECT)
+        early = make_letter(JOAO, sender=BRUNO)
+        outcome = commit(StoreLetter(sealed.read(sealed.LETTER, early.head), early.body, Milliseconds(NOW - 1000)))
+        assert {each.entry.time for each in outcome.entries} == {NOW}
+
+    def test_to_oneself(self, storage, commit):
+        made = make_letter(MARIA)
+        outcome = commit(StoreLetter(sealed.read(sealed.LETTER, made.head), made.body, NOW))
+        assert [(each.mailbox, each.entry.number) for each in outcome.entries] == [(MARIA, 1), (MARIA, 2)]
+        assert storage.acceptance(MARIA, LETTER) == outcome.entries
+        assert len(chain(storage, MARIA)) == 2
+
+    def test_many_at_once_leave_dense_chains(self, storage):
+        made = [(make_letter(JOAO), LetterId(number.to_bytes(16))) for number in range(24)]
+        heads = [(renumbered(each.head, letter), each.body) for each, letter in made]
+
+        def send(numbered):
+            number, (head, body) = numbered
+            return storage.commit(Change(StoreLetter(head, body, NOW), counter(number + 1)))
+
+        with ThreadPoolExecutor(6) as pool:
+            outcomes = list(pool.map(send, enumerate(heads)))
+        assert sorted(each.entries[1].entry.number for each in outcomes) == list(range(1, 25))
+        assert len(chain(storage, JOAO)) == len(chain(storage, MARIA)) == 24
+
+    def test_read_once(self, storage, commit):
+        commit(LETTER_EFFECT)
+        commit(MarkRead(JOAO, MARIA, LETTER))
+        state = storage.mailbox(JOAO)
+        assert storage.entries(JOAO, 0, state.number, 10, unread_only=True) == ()
+        assert not storage.entry(JOAO, EntryKind.RECEIVED, MARIA, LETTER).unread
+        assert storage.entry(BRUNO, EntryKind.RECEIVED, MARIA, LETTER).unread
+
+    def test_a_receipt_and_its_repeat(self, storage, commit):
+        commit(LETTER_EFFECT)
+        first = commit(StoreReceipt(RECEIPT, MARIA, NOW))
+        assert [(each.mailbox, each.entry.kind) for each in first.entries] == [
+            (JOAO, EntryKind.RECEIPT_SENT),
+            (MARIA, EntryKind.RECEIPT),
+        ]
+        assert commit(StoreReceipt(RECEIPT, MARIA, NOW)) == first
+        (stored,) = storage.receipts(MARIA, LETTER)
+        assert storage.views(MARIA, [stored]) == (RECEIPT.view(MARIA),)
+        assert len(chain(storage, MARIA)) == 2
+
+    def test_another_receipt_of_the_same_reader(self, commit):
+        from tests.support.protocol import make_receipt
+
+        commit(LETTER_EFFECT)
+        commit(StoreReceipt(RECEIPT, MARIA, NOW))
+        with pytest.raises(Conflict):
+            commit(StoreReceipt(sealed.read(sealed.RECEIPT, make_receipt()), MARIA, NOW))
+
+
+class TestCounters:
+    def test_effect_and_counter_are_stored_together(self, storage):
+        storage.commit(Change(StoreRegistration(person(MARIA), "maria"), counter(1)))
+        assert storage.counter(SESSION, 1) == CounterState(digest("request 1"), closed=False)
+        assert storage.counter(SESSION, 2) == CounterState(None, closed=False)
+        with pytest.raises(Conflict):
+            storage.commit(Change(StoreRegistration(person(MARIA, 1, b"{other}"), "maria"), counter(2)))
+        assert storage.counter(SESSION, 2) == CounterState(None, closed=False)
+
+    def test_another_envelope_under_a_used_counter(self, storage):
+        storage.commit(Change(StoreRegistration(person(MARIA), "maria"), counter(1)))
+        with pytest.raises(CounterUsed):
+            storage.commit(Change(StoreRegistration(person(JOAO), "joao"), counter(1, "another request")))
+        assert storage.registration(JOAO) is None
+
+    def test_the_same_envelope_on_two_workers_at_once(self, storage):
+        storage.commit(Change(StoreRegistration(person(MARIA), "maria"), counter(1)))
+        storage.commit(Change(StoreRegistration(person(JOAO), "joao"), counter(2)))
+        storage.commit(Change(StoreRegistration(person(BRUNO), "bruno"), counter(3)))
+        start = threading.Barrier(4)
+
+        def send(_):
+            start.wait(10)
+            return storage.commit(Change(LETTER_EFFECT, counter(4)))
+
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = list(pool.map(send, range(4)))
+        assert all(each == outcomes[0] for each in outcomes)
+        assert len(chain(storage, MARIA)) == 1
+
+
+class TestSessions:
+    def opened(self, request="confirm") -> Change:
+        return Change(OpenSession(SESSION, b"sealed", b"kek", EXPIRES), counter(0, request))
+
+    def test_opened_once(self, storage):
+        storage.commit(self.opened())
+        storage.commit(self.opened())
+        assert storage.session(SESSION) == b"sealed"
+        assert storage.session(SessionId(bytes(16))) is None
+
+    def test_another_confirm(self, storage):
+        storage.commit(self.opened())
+        with pytest.raises(CounterUsed):
+            storage.commit(self.opened("another confirm"))
+
+    def test_a_closed_session_is_not_opened_again_by_a_replay(self, storage):
+        storage.commit(self.opened())
+        storage.commit(Change(CloseSession(SESSION), counter(1)))
+        assert storage.session(SESSION) is None
+        assert storage.counter(SESSION, 7).closed
+        with pytest.raises(CounterUsed):
+            storage.commit(self.opened())
+        assert storage.session(SESSION) is None
+
+    def test_which_keks_are_in_use(self, storage):
+        storage.commit(self.opened())
+        assert storage.keks_in_use(NOW) == {b"kek"}
+        assert storage.keks_in_use(EXPIRES) == frozenset()
+
+
+def test_rates_count_by_person_and_minute(storage):
+    assert [storage.count("LIST", MARIA, NOW) for _ in range(3)] == [1, 2, 3]
+    assert storage.count("LIST", JOAO, NOW) == 1
+    assert storage.count("LIST", MARIA, Milliseconds(NOW + limits.MINUTE_MS)) == 1
+
+
+def test_an_empty_mailbox(storage):
+    assert storage.mailbox(MARIA) == MailboxState(0, mailbox.genesis(REPOSITORY, MARIA))
+
+
+def test_a_database_that_is_down_is_unavailable_and_comes_back(tmp_path):
+    with LocalMongo(tmp_path) as mongo:
+        storage = MongoStorage(connect(mongo.uri), "smr", REPOSITORY)
+        storage.prepare()
+        storage.commit(Change(StoreRegistration(person(MARIA), "maria"), counter(1)))
+        mongo.kill()
+        for work in (
+            storage.probe,
+            lambda: storage.registration(MARIA),
+            lambda: storage.commit(Change(StoreRegistration(person(JOAO), "joao"), counter(2))),
+        ):
+            with pytest.raises(StorageUnavailable) as caught:
+                work()
+            assert str(mongo.port) not in str(caught.value)
+        mongo.start()
+        storage.commit(Change(StoreRegistration(person(JOAO), "joao"), counter(2)))
+        assert storage.registration(MARIA) == person(MARIA)
+        assert storage.registration(JOAO) == person(JOAO)
+        storage.close()
+
+
+def test_no_address_is_shown_when_one_is_wrong():
+    with pytest.raises(StorageError) as caught:
+        connect("mongodb://user:secret@:bad")
+    assert "secret" not in str(caught.value)
+
+
+def renumbered(head: bytes, letter: LetterId) -> sealed.SealedObject:
+    """The same sealed letter under another id: nobody can open it, which the storage does not notice."""
+    made = sealed.read(sealed.LETTER, head)
+    protected = suite.sha256(letter) + made.protected
+    return replace(made, protected=protected, routing=replace(made.routing, letter=letter))

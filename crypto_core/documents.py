@@ -8,6 +8,7 @@ CMS signature beside the document (see the room `pki`); this module knows only t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from crypto_core import canonical_json, limits, schema, suite
@@ -115,6 +116,10 @@ class Letter:
     body: Part
     attachments: Annotated[tuple[Part, ...], Size(0, ATTACHMENTS)]
     references: Annotated[tuple[DigestField, ...], Size(0, REFERENCES)]
+
+    def __post_init__(self) -> None:
+        if any(a >= b for a, b in pairwise(self.to)):
+            raise Malformed("the recipients are not in ascending order, or one stands twice")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,22 @@ SEALING_SEED_BYTES: Final = MLKEM_SEED_BYTES + X25519_BYTES
 ENCAPSULATED_KEY_BYTES: Final = MLKEM_CIPHERTEXT_BYTES + X25519_BYTES
 KEY_ID_BYTES: Final = 16
 
+#: The encodings of the eight points of small order, with their non-canonical forms: under such a key one signature fits
+#: many messages, so that its owner could deny what was signed (RFC 8032 leaves the check to the protocol).
+_SMALL_ORDER: Final = frozenset(
+    bytes.fromhex(low) + bytes([high | sign])
+    for low, high in (
+        ("01" + "00" * 30, 0x00),
+        ("00" * 31, 0x00),
+        ("ec" + "ff" * 30, 0x7F),
+        ("ed" + "ff" * 30, 0x7F),
+        ("ee" + "ff" * 30, 0x7F),
+        ("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc", 0x05),
+        ("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03", 0x7A),
+    )
+    for sign in (0x00, 0x80)
+)
+
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.SHAKE256, AEAD.AES_256_GCM)
 
 
@@ -44,6 +60,8 @@ class VerifyKey:
     def __post_init__(self) -> None:
         if len(self.raw) != ED25519_BYTES:
             raise Malformed("an Ed25519 public key has 32 bytes")
+        if self.raw in _SMALL_ORDER:
+            raise Malformed("an Ed25519 public key of small order, under which signatures bind nobody")
 
     def verify(self, signature: bytes, data: bytes) -> None:
         """Raises SignatureInvalid."""

@@ -9,6 +9,7 @@ and are bounded when read, so that a hostile file cannot ask for all memory.
 from __future__ import annotations
 
 import secrets
+import unicodedata
 from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -70,7 +71,11 @@ def _cost(value: Any) -> tuple[int, int, int]:
 
 
 def _key(label: str, passphrase: str, salt: bytes, iterations: int, lanes: int, memory_kib: int) -> ContentKey:
-    data = passphrase.encode("utf-8", "surrogateescape")
+    # é has two spellings in Unicode: keyboards differ in which they give, and both must open the file.
+    try:
+        data = unicodedata.normalize("NFC", passphrase).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise WrongPassphrase("a passphrase is text that can be written in UTF-8") from error
     if not 1 <= len(data) <= PASSPHRASE_BYTES:
         raise WrongPassphrase(f"a passphrase has 1 to {PASSPHRASE_BYTES} bytes")
     derived = Argon2id(

@@ -17,7 +17,7 @@ from typing import Annotated, Final
 
 from crypto_core import cbor, cose, documents, labels, limits, schema, sealed, suite
 from crypto_core.documents import Letter, Part, Party, SignedDocument
-from crypto_core.errors import BindingMismatch, LimitExceeded
+from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed
 from crypto_core.ids import (
     LETTER_ID_BYTES,
     SALT_BYTES,
@@ -93,13 +93,16 @@ def draft(
     """
     if len(body) > limits.BODY_BYTES:
         raise LimitExceeded(f"the body has {len(body)} bytes; the limit is {limits.BODY_BYTES}")
-    if len(subject.encode("utf-8", "surrogatepass")) > limits.SUBJECT_BYTES:
+    try:
+        subject_bytes = subject.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Malformed("the subject holds half of a character") from error
+    if len(subject_bytes) > limits.SUBJECT_BYTES:
         raise LimitExceeded(f"the subject has more than {limits.SUBJECT_BYTES} bytes")
     if len(to) > limits.RECIPIENTS:
         raise LimitExceeded(f"{len(to)} recipients; the limit is {limits.RECIPIENTS}")
     others = to - {sender.user} or to
     subject_salt, body_salt = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(SALT_BYTES)
-    subject_bytes = subject.encode("utf-8", "surrogatepass")
     document = Letter(
         repository=repository,
         id=letter_id,
@@ -154,6 +157,9 @@ def open_head(
         raise BindingMismatch("the signed document is of another letter than the one it came with")
     if reader != document.from_.user and reader not in document.to:
         raise BindingMismatch("the signed document does not name you among its recipients")
+    # Whoever is named must be able to read it, and nobody else: else a reader would believe in other readers than there are.
+    if len(view.wraps) != len({*document.to, document.from_.user}):
+        raise BindingMismatch("the letter is sealed for other people than the signed document names")
     _require_part(document.subject, head.subject_salt, head.subject.encode("utf-8"), "subject")
     if routing.body_hash is None:
         raise BindingMismatch("the head names no body")

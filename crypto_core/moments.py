@@ -36,9 +36,12 @@ def from_text(text: str) -> int:
     if not _FORM.fullmatch(text):
         raise Malformed("a moment is written like 2026-11-22T14:01:57.123Z")
     try:
-        return from_datetime(datetime.fromisoformat(text))
+        moment = from_datetime(datetime.fromisoformat(text))
     except ValueError as error:
         raise Malformed("a moment that is not in the calendar") from error
+    if moment < 0 or to_text(moment) != text:
+        raise Malformed("a moment that is not in the calendar, or before 1970")
+    return moment
 
 
 def require_within(moment: int, now: int, skew: int, what: str) -> None:

@@ -107,9 +107,9 @@ def open_record(keks: Mapping[bytes, KeyEncryptionKey], session: SessionId, data
 
 
 def kek_id_of(data: bytes) -> bytes:
-    """The id of the KEK that a cookie or record names. Raises Malformed."""
+    """The id of the KEK that a cookie or record names. Raises Malformed, or DecryptionFailed when it names none."""
     found = cose.read_encrypt0(data, COOKIE_BYTES).headers.get(cose.KID)
-    if type(found) is not bytes:
+    if type(found) is not bytes or len(found) != KEK_ID_BYTES:
         raise DecryptionFailed("a record without the id of its key")
     return found
 

@@ -123,7 +123,7 @@ LETTER = st.builds(
     repository=st.just(REPOSITORY),
     id=ID,
     from_=PARTY,
-    to=st.lists(USER, min_size=1, max_size=5).map(tuple),
+    to=st.sets(USER, min_size=1, max_size=5).map(documents.recipients_in_order),
     time=MOMENT,
     subject=PART,
     body=PART,

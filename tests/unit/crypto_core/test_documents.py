@@ -226,3 +226,11 @@ def test_the_digest_is_of_the_bytes():
 def test_recipients_are_in_one_order():
     people = {UserId(seed(str(number), 28)) for number in range(20)}
     assert list(documents.recipients_in_order(people)) == sorted(people)
+
+
+@pytest.mark.parametrize("change", [lambda to: to[::-1], lambda to: [to[0], *to]], ids=["out of order", "one twice"])
+def test_recipients_stand_in_one_order_only(change):
+    members = json.loads(documents.encode(DOCUMENTS["letter"]))
+    members["to"] = change(sorted({*members["to"], BRUNO.hex(), JOAO.hex()}))
+    with pytest.raises(Malformed, match="ascending order"):
+        documents.decode(Letter, canonical_json.encode(members), REPOSITORY)

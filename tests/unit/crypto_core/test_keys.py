@@ -68,6 +68,19 @@ def test_bytes_that_are_no_point_verify_nothing():
             VerifyKey(raw).verify(SigningKey(b"1" * 32).sign(b"data"), b"data")
 
 
+@pytest.mark.parametrize("order", [1, 2, 4, 8])
+def test_public_keys_of_small_order_are_refused(order):
+    # Under the identity, R = identity and S = 0 would verify for every message.
+    point = {
+        1: "01" + "00" * 31,
+        2: "ec" + "ff" * 30 + "7f",
+        4: "00" * 32,
+        8: "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    }[order]
+    with pytest.raises(Malformed, match="small order"):
+        VerifyKey(bytes.fromhex(point))
+
+
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1(), ec.SECP256K1()], ids=lambda curve: curve.name)
 def test_other_curves_are_refused(curve):
     other = ec.generate_private_key(curve)

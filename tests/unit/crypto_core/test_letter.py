@@ -137,9 +137,8 @@ def test_the_largest_letter():
 
 
 def test_a_subject_that_is_no_text_is_refused():
-    written = letter.draft(REPOSITORY, protocol.LETTER, party(MARIA), {JOAO}, NOW, "\ud800", b"")
-    with pytest.raises(Malformed):
-        letter.seal(written, b"a CMS signature", public_of(JOAO, MARIA))
+    with pytest.raises(Malformed):  # before the card has signed anything
+        letter.draft(REPOSITORY, protocol.LETTER, party(MARIA), {JOAO}, NOW, "\ud800", b"")
 
 
 @pytest.mark.parametrize("readers", [(MARIA,), (JOAO,), (MARIA, BRUNO), (MARIA, JOAO, BRUNO)])
@@ -167,9 +166,19 @@ def test_somebody_elses_letter_resealed_is_refused():
 def test_a_letter_to_somebody_else_is_refused():
     # Maria's letter to João, sealed for Bruno too: he is not named in what was signed.
     made = seal_head(make_draft(JOAO), MARIA, JOAO, BRUNO)
-    assert opened_head(JOAO, made)
     with pytest.raises(BindingMismatch, match="does not name you"):
         opened_head(BRUNO, made)
+
+
+@pytest.mark.parametrize(
+    ("named", "sealed_for"),
+    [((JOAO,), (MARIA, JOAO, BRUNO)), ((JOAO, BRUNO), (MARIA, JOAO))],
+    ids=["also for somebody who is not named", "not for somebody who is named"],
+)
+def test_a_letter_sealed_for_other_people_than_it_names_is_refused(named, sealed_for):
+    # João would believe that Bruno cannot read it, or that he can.
+    with pytest.raises(BindingMismatch, match="sealed for other people"):
+        opened_head(JOAO, seal_head(make_draft(*named), *sealed_for))
 
 
 def test_a_letter_for_another_repository_is_refused():

@@ -65,7 +65,7 @@ class TestCheap:
             open_(seal(), wrong)
         assert PASSPHRASE not in str(caught.value)
 
-    @pytest.mark.parametrize("passphrase", ["", "x" * 1025, "é" * 513, "\udcff", "\ud800"])
+    @pytest.mark.parametrize("passphrase", ["", "x" * 1025, "é" * 513, "\ud800"])
     def test_passphrases_that_are_none(self, passphrase):
         with pytest.raises(WrongPassphrase):
             seal(passphrase)

@@ -1,0 +1,579 @@
+"""The client's library against a whole private repository: real broker, database, workers, cards and CRLs."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from client import identity, mailbox
+from client.api import Repository
+from client.commands.status import Verdict
+from client.context import Context
+from client.errors import (
+    CardProblem,
+    CheckFailed,
+    ExitCode,
+    LocalState,
+    NotAllowed,
+    NotFound,
+    TooLarge,
+    Unreachable,
+    Usage,
+    boundary,
+)
+from client.naming import find_letter
+from client.session import require
+from client.settings import Settings
+from client.state import files
+from client.state.session import LiveSession
+from crypto_core import commands, documents, ids, letter, limits
+from crypto_core.documents import Party
+from crypto_core.ids import Milliseconds
+from pki.signers import CardKeyUse
+from pki.trust_store import TrustStore
+from pki.virtual_card import VirtualCard, create_virtual_card
+from repository_worker.stack import PrivateStack
+
+pytestmark = pytest.mark.timeout(300)
+PASSPHRASE, PIN = "uma frase bem longa", "1234"
+BODY = "Olá! Segue a ata da reunião de ontem.\n".encode()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
+    with PrivateStack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@dataclasses.dataclass(frozen=True)
+class Citizen:
+    """Somebody with a card and a home."""
+
+    name: str
+    card: VirtualCard
+    settings: Settings
+
+    def open(self, **changes: object) -> Repository:
+        return Repository(dataclasses.replace(self.settings, **changes))  # type: ignore[arg-type]
+
+    def context(self) -> Context:
+        return Context(self.settings)
+
+
+def make_citizen(stack: PrivateStack, folder: Path, name: str, kind: str = "P-256", card: VirtualCard | None = None):
+    made = card or create_virtual_card(stack.ca, folder / "card", name, key_kind=kind, pin=PIN)
+    home = folder / "home"
+    TrustStore.open(home / "trust").import_certificates(stack.ca_certificates, root_fingerprints={stack.ca_fingerprint})
+    settings = Settings(
+        home=home,
+        card=made.settings,
+        passphrase=lambda _: PASSPHRASE,
+        pin=lambda _: PIN,
+        memory=files.private_folder(folder / "memory"),
+        allow_private_crl_hosts=True,
+        reply_seconds=20.0,
+    )
+    return Citizen(name, made, settings)
+
+
+def enrol(stack: PrivateStack, citizen: Citizen) -> str:
+    with citizen.open() as repository:
+        repository.init(stack.descriptor_path.read_bytes(), root_fingerprint=stack.root_fingerprint)
+        return repository.register().user.hex()
+
+
+@pytest.fixture(scope="module")
+def maria(stack: PrivateStack, tmp_path_factory: pytest.TempPathFactory) -> Citizen:
+    made = make_citizen(stack, tmp_path_factory.mktemp("maria"), "Maria Conceição Reis", "RSA-3072")
+    enrol(stack, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def joao(stack: PrivateStack, tmp_path_factory: pytest.TempPathFactory) -> Citizen:
+    made = make_citizen(stack, tmp_path_factory.mktemp("joao"), "João Sá")
+    enrol(stack, made)
+    return made
+
+
+@pytest.fixture
+def bruno(stack: PrivateStack, tmp_path: Path) -> Citizen:
+    """Somebody of one test alone, set up and not registered."""
+    made = make_citizen(stack, tmp_path / "bruno", "Bruno Antunes")
+    with made.open() as repository:
+        repository.init(stack.descriptor_path.read_bytes(), root_fingerprint=stack.root_fingerprint)
+    return made
+
+
+def user_id(citizen: Citizen) -> str:
+    owner = Context(citizen.settings).home.owner()
+    assert owner is not None
+    return owner.hex()
+
+
+def test_a_letter_and_its_receipt(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        (found,) = [each for each in repository.people("joao") if each.user.hex() == user_id(joao)]
+        assert (found.name, found.verified, found.confirmed) == ("João Sá", True, False)
+        repository.confirm(user_id(joao), lambda shown: shown.name == "João Sá")
+        sent = repository.send(["joão sá"], BODY, "Ata da reunião")
+    assert [each.name for each in sent.to] == ["João Sá"]
+
+    with joao.open() as repository:
+        listed = next(each for each in repository.new() if each.letter_id == sent.letter_id)
+        assert (listed.subject, listed.author_name, listed.read) == ("Ata da reunião", "Maria Conceição Reis", False)
+        assert any(each.letter_id == sent.letter_id for each in repository.new())  # listing marks nothing
+        shown = repository.read(sent.letter_id)
+        assert (shown.body, shown.author_name) == (BODY, "Maria Conceição Reis")
+        assert [check.name for check in shown.checks] == [
+            "complete",
+            "sealed",
+            "sender",
+            "signature",
+            "certificate",
+            "time",
+            "content",
+        ]
+        assert all(each.letter_id != sent.letter_id for each in repository.new())
+
+    with maria.open() as repository:
+        (before,) = repository.status(sent.letter_id).receipts
+        assert before.verdict is Verdict.NOT_CONFIRMED
+    with joao.open() as repository:
+        assert repository.send_receipt(sent.letter_id).accepted_at is not None
+        assert repository.send_receipt(sent.letter_id).accepted_at is None
+        assert repository.read(sent.letter_id).receipt_sent
+    with maria.open() as repository:
+        (receipt,) = repository.status(sent.letter_id).receipts
+        assert (receipt.verdict, receipt.reader_name) == (Verdict.VERIFIED, "João Sá")
+        copy = repository.read(sent.letter_id)
+        assert (copy.body, copy.mine, copy.receipt_possible) == (BODY, True, False)
+        assert any(each.letter_id == sent.letter_id and each.sent_by_me for each in repository.letters())
+
+
+def test_several_recipients_and_oneself(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao), user_id(maria)], BODY, "A dois")
+        assert {each.user.hex() for each in sent.to} == {user_id(joao)}  # the sender has the copy anyway
+        note = repository.send([user_id(maria)], b"nota", "Para mim")
+        assert repository.read(note.letter_id).receipt_possible
+        repository.send_receipt(note.letter_id)
+        assert [each.verdict for each in repository.status(note.letter_id).receipts] == [Verdict.VERIFIED]
+
+
+def test_nobody_else_can_read_or_ask(stack: PrivateStack, maria: Citizen, joao: Citizen, bruno: Citizen):
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao)], BODY)
+    with bruno.open() as repository:
+        repository.register()
+        for act in (repository.read, repository.status, repository.send_receipt):
+            with pytest.raises(NotFound):
+                act(sent.letter_id)
+    with joao.open() as repository, pytest.raises(NotFound):
+        repository.status(sent.letter_id)
+    context = bruno.context()
+    with session_of(context) as live, pytest.raises(NotFound), boundary():
+        context.call(
+            live, commands.Recv(ids.UserId(bytes.fromhex(user_id(maria))), letter_id_of(maria, sent.letter_id))
+        )
+
+
+@contextmanager
+def session_of(context: Context) -> Iterator[LiveSession]:
+    try:
+        yield require(context)
+    finally:
+        context.close()
+
+
+def letter_id_of(citizen: Citizen, name: str) -> ids.LetterId:
+    context = citizen.context()
+    with session_of(context) as live:
+        return find_letter(mailbox.own_mailbox(context, live), name).letter
+
+
+def test_a_receipt_needs_an_opened_letter(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao)], BODY)
+    with joao.open() as repository, pytest.raises(NotAllowed, match="not opened here"):
+        repository.send_receipt(sent.letter_id)
+
+
+def test_neither_pin_nor_passphrase_is_asked_while_the_session_is_kept(maria: Citizen):
+    def never(_purpose: str) -> str:
+        raise AssertionError("asked for a secret")
+
+    with maria.open() as repository:
+        repository.open_session()
+    with maria.open(passphrase=never, pin=never) as repository:
+        repository.new()
+        assert repository.show_session() is not None
+        assert repository.close_session()
+        assert repository.show_session() is None
+        with pytest.raises(AssertionError):
+            repository.new()
+    with maria.open() as repository:
+        assert not repository.close_session()
+        repository.new()
+
+
+def test_registering_again_changes_nothing(maria: Citizen):
+    with maria.open() as repository:
+        assert not repository.register().changed
+
+
+def test_another_citizens_card_is_refused(maria: Citizen, joao: Citizen):
+    with maria.open(card=joao.card.settings) as repository:
+        with pytest.raises(NotAllowed, match="belongs to"):
+            repository.register()
+        repository.new()  # the kept session still is Maria's
+        with pytest.raises(NotAllowed, match="not the one"):
+            repository.send([user_id(joao)], BODY)
+
+
+def test_cards_that_are_not_there_or_not_open(bruno: Citizen, tmp_path: Path):
+    with bruno.open(pin=lambda _: "9999") as repository, pytest.raises(CardProblem, match="PIN"):
+        repository.register()
+    missing = dataclasses.replace(bruno.card.settings, token_label="NO SUCH CARD")
+    with bruno.open(card=missing) as repository, pytest.raises(CardProblem):
+        repository.register()
+    module = dataclasses.replace(bruno.card.settings, module=tmp_path / "none.so")
+    with bruno.open(card=module) as repository, pytest.raises(CardProblem, match="PKCS#11"):
+        repository.register()
+
+
+def test_a_wrong_passphrase_opens_nothing(bruno: Citizen):
+    with bruno.open(passphrase=lambda _: "outra frase longa") as repository, pytest.raises(LocalState):
+        repository.register()
+
+
+def test_who_is_not_registered_has_no_session(bruno: Citizen):
+    with bruno.open() as repository, pytest.raises(NotAllowed, match="smr register"):
+        repository.new()
+
+
+def test_a_revoked_card_is_refused(stack: PrivateStack, bruno: Citizen):
+    for serial in bruno.card.serials.values():
+        stack.ca.revoke(serial, x509.ReasonFlags.key_compromise)
+    with bruno.open() as repository:
+        with pytest.raises(CheckFailed, match="revoked") as raised:
+            repository.register()
+        (card,) = repository.cards()
+    assert raised.value.exit_code is ExitCode.CHECK_FAILED
+    assert {key.verdict for key in card.keys} == {"revoked"}
+
+
+def test_an_unknown_root_is_refused(bruno: Citizen, tmp_path: Path):
+    empty = tmp_path / "empty"
+    TrustStore.open(empty)
+    with bruno.open(trust_store=empty) as repository, pytest.raises(CheckFailed):
+        repository.register()
+
+
+def test_a_new_home_is_set_up_once_and_for_the_approved_root(stack: PrivateStack, bruno: Citizen, tmp_path: Path):
+    descriptor = stack.descriptor_path.read_bytes()
+    with bruno.open() as repository, pytest.raises(Usage, match="already"):
+        repository.init(descriptor, root_fingerprint=stack.root_fingerprint)
+    with bruno.open(home=tmp_path / "other") as repository:
+        with pytest.raises(CheckFailed, match="another operator"):
+            repository.init(descriptor, root_fingerprint="00" * 32)
+        with pytest.raises(CheckFailed, match="not approved"):
+            repository.init(descriptor, approve=lambda _: False)
+        with pytest.raises(CheckFailed):
+            repository.init(descriptor[:-1] + bytes([descriptor[-1] ^ 1]), root_fingerprint=stack.root_fingerprint)
+        assert not (tmp_path / "other" / "pin.json").exists()
+        asked = []
+        repository.init(descriptor, approve=lambda root: not asked.append(root.fingerprint))
+    assert asked == [stack.root_fingerprint]
+
+
+def test_limits_are_said_before_anything_is_signed(maria: Citizen, joao: Citizen):
+    def never(_purpose: str) -> str:
+        raise AssertionError("asked for a PIN")
+
+    with maria.open() as repository:
+        repository.new()
+    with maria.open(pin=never) as repository:
+        with pytest.raises(TooLarge):
+            repository.send([user_id(joao)], bytes(limits.BODY_BYTES + 1))
+        with pytest.raises(TooLarge):
+            repository.send([user_id(joao)], BODY, "s" * (limits.SUBJECT_BYTES + 1))
+        with pytest.raises(NotFound):
+            repository.send(["00" * 28], BODY)
+        with pytest.raises(Usage):
+            repository.send([], BODY)
+
+
+def test_the_largest_letter_arrives(maria: Citizen, joao: Citizen):
+    body = os.urandom(limits.BODY_BYTES)
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao)], body)
+    with joao.open() as repository:
+        shown = repository.read(sent.letter_id)
+    assert shown.body == body
+    assert shown.media_type == "application/octet-stream"
+
+
+def test_old_letters_open_after_a_rotation_and_on_a_new_machine(
+    stack: PrivateStack, maria: Citizen, bruno: Citizen, tmp_path: Path
+):
+    with bruno.open() as repository:
+        repository.register()
+    with maria.open() as repository:
+        old = repository.send([user_id(bruno)], b"antes")
+    with bruno.open() as repository:
+        assert repository.rotate_key().revision == 2
+    with maria.open() as repository:
+        young = repository.send([user_id(bruno)], b"depois")
+    backup = tmp_path / "backup"
+    with bruno.open() as repository:
+        assert repository.read(old.letter_id).body == b"antes"
+        assert repository.read(young.letter_id).body == b"depois"
+        repository.backup_keys(backup)
+        with pytest.raises(Usage, match="exists already"):
+            repository.backup_keys(backup)
+        repository.change_passphrase()
+    elsewhere = make_citizen(stack, tmp_path / "elsewhere", "Bruno Antunes", card=bruno.card)
+    with elsewhere.open() as repository:
+        repository.init(stack.descriptor_path.read_bytes(), root_fingerprint=stack.root_fingerprint)
+        assert repository.restore_keys(backup).added == 2
+        assert not repository.register().changed
+        assert repository.read(old.letter_id).body == b"antes"
+        assert repository.read(young.letter_id).body == b"depois"
+
+
+def test_without_the_key_a_letter_says_which_backup_is_missing(
+    stack: PrivateStack, maria: Citizen, bruno: Citizen, tmp_path: Path
+):
+    with bruno.open() as repository:
+        repository.register()
+    with maria.open() as repository:
+        sent = repository.send([user_id(bruno)], BODY)
+    elsewhere = make_citizen(stack, tmp_path / "elsewhere", "Bruno Antunes", card=bruno.card)
+    with elsewhere.open() as repository:
+        repository.init(stack.descriptor_path.read_bytes(), root_fingerprint=stack.root_fingerprint)
+        repository.open_session()
+        with pytest.raises(CheckFailed, match="Restore the backup"):
+            repository.read(sent.letter_id)
+
+
+# ------------------------------------------------------------------------------------------ a sender who is not honest
+
+
+def send_dishonestly(
+    sender: Citizen, to: str, change: Callable[[letter.Draft], letter.Draft], use: CardKeyUse = CardKeyUse.SIGNATURE
+) -> str:
+    """Sends a letter whose draft was changed before it was signed with `use`, as no client of ours would."""
+    context = sender.context()
+    with session_of(context) as live:
+        me, own, key = mailbox.require_login(live), live.own, live.own_sealing_key()
+        assert own is not None
+        assert key is not None
+        person = identity.look_up(context, live, ids.UserId(bytes.fromhex(to)))
+        honest = letter.draft(
+            live.repository,
+            ids.new_letter_id(),
+            Party(me, own.document),
+            {person.user},
+            context.now(),
+            "Ata",
+            BODY,
+        )
+        draft = change(honest)
+        with context.own_card(live) as card:
+            signature = card.sign(draft.document, use).signature
+        parts = letter.seal(draft, signature, {person.user: person.sealing, me: key})
+        context.call(live, commands.Send(parts.head, parts.body))
+        return ids.base32(draft.letter.id, 26)
+
+
+def with_document(draft: letter.Draft, **changes: object) -> letter.Draft:
+    document = dataclasses.replace(draft.letter, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(draft, letter=document, document=documents.encode(document))
+
+
+def honest(draft: letter.Draft) -> letter.Draft:
+    return draft
+
+
+def backdated(draft: letter.Draft) -> letter.Draft:
+    return with_document(draft, time=Milliseconds(draft.letter.time - limits.CLOCK_SKEW_MS - 60_000))
+
+
+def other_subject(draft: letter.Draft) -> letter.Draft:
+    return dataclasses.replace(draft, subject="Outra")
+
+
+def other_body(draft: letter.Draft) -> letter.Draft:
+    return dataclasses.replace(draft, body=b"outra coisa")
+
+
+def unknown_registration(draft: letter.Draft) -> letter.Draft:
+    return with_document(draft, from_=Party(draft.letter.from_.user, ids.Digest(bytes(32))))
+
+
+@pytest.mark.parametrize(
+    ("change", "use", "check"),
+    [
+        (honest, CardKeyUse.AUTHENTICATION, "signature"),
+        (backdated, CardKeyUse.SIGNATURE, "time"),
+        (other_subject, CardKeyUse.SIGNATURE, "sealed"),
+        (other_body, CardKeyUse.SIGNATURE, "content"),
+        (unknown_registration, CardKeyUse.SIGNATURE, "sender"),
+    ],
+)
+def test_a_letter_that_fails_a_check_is_never_shown(change, use, check, maria: Citizen, joao: Citizen):
+    name = send_dishonestly(joao, user_id(maria), change, use)
+    with maria.open() as repository:
+        with pytest.raises(CheckFailed) as raised:
+            repository.read(name)
+        assert next(each.name for each in raised.value.checks if not each.passed) == check
+        listed = next(each for each in repository.letters() if each.letter_id == name)
+        if check != "content":  # a list fetches no bodies
+            assert (listed.good, listed.subject, listed.author_name) == (False, "", "")
+        with pytest.raises(NotAllowed, match="not opened here"):
+            repository.send_receipt(name)
+
+
+# -------------------------------------------------------------------------------------- interruptions, two processes
+
+
+def test_a_repository_that_does_not_answer_ends_the_wait(stack: PrivateStack, maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        before = len(repository.letters())
+    for worker in stack.workers:
+        worker.suspend()
+    try:
+        with maria.open(reply_seconds=2.0) as repository:
+            # Nothing was sealed yet: the recipient could not be looked up.
+            with pytest.raises(Unreachable, match="no answer"):
+                repository.send([user_id(joao)], BODY)
+            assert Context(maria.settings).outbox.all() == []
+    finally:
+        for worker in stack.workers:
+            worker.resume()
+    with maria.open() as repository:
+        assert len(repository.letters()) == before
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["in the same session", "in a new session"])
+def test_an_accepted_letter_whose_answer_was_lost_is_not_sent_twice(
+    closed, stack: PrivateStack, maria: Citizen, joao: Citizen, monkeypatch: pytest.MonkeyPatch
+):
+    with maria.open() as repository:
+        before = len([each for each in repository.letters() if each.sent_by_me])
+        real = Context._exchange
+
+        def lose_the_answer(self, session, sealed, command):
+            result = real(self, session, sealed, command)
+            if isinstance(command, commands.Send):
+                raise Unreachable("The answer was lost.")
+            return result
+
+        monkeypatch.setattr(Context, "_exchange", lose_the_answer)
+        with pytest.raises(Unreachable, match="kept here"):
+            repository.send([user_id(joao)], BODY, "Perdida")
+        monkeypatch.undo()
+    (pending,) = Context(maria.settings).outbox.all()
+    if closed:
+        with maria.open() as repository:
+            repository.close_session()
+    with maria.open() as repository:
+        mine = [each for each in repository.letters() if each.sent_by_me]
+        assert [(each.command, each.problem) for each in repository.resumed] == [("SEND", "")]
+        assert len(mine) == before + 1
+        assert repository.status(mine[-1].letter_id).subject == "Perdida"
+    assert Context(maria.settings).outbox.all() == []
+    assert pending.letter is not None
+
+
+def _send_many(settings_of: tuple[str, ...], to: str, count: int, together, results) -> None:
+    home, memory, module, label, conf = settings_of
+    from pki.signers import CardSettings
+
+    settings = Settings(
+        home=Path(home),
+        card=CardSettings(Path(module), label, {"SOFTHSM2_CONF": conf}),
+        passphrase=lambda _: PASSPHRASE,
+        pin=lambda _: PIN,
+        memory=Path(memory),
+        allow_private_crl_hosts=True,
+    )
+    together.wait(60)
+    with Repository(settings) as repository:
+        results.put([repository.send([to], BODY).letter_id for _ in range(count)])
+
+
+def _plain(citizen: Citizen) -> tuple[str, ...]:
+    card = citizen.card.settings
+    return (
+        str(citizen.settings.home),
+        str(citizen.settings.memory),
+        str(card.module),
+        str(card.token_label),
+        card.environment["SOFTHSM2_CONF"],
+    )
+
+
+def test_two_processes_in_one_home(maria: Citizen, joao: Citizen):
+    with joao.open() as repository:
+        repository.close_session()  # so that both find none and only one opens it
+    context = multiprocessing.get_context("spawn")
+    together, results = context.Barrier(2), context.Queue()
+    arguments = (_plain(joao), user_id(maria), 3, together, results)
+    processes = [context.Process(target=_send_many, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    sent = [each for _ in processes for each in results.get(timeout=120)]
+    for process in processes:
+        process.join(60)
+    assert len(set(sent)) == 6
+    with joao.open() as repository:
+        assert {each.letter_id for each in repository.letters()} >= set(sent)
+        for each in sent:
+            repository.status(each)
+
+
+def test_a_client_killed_while_sending_goes_on(stack: PrivateStack, maria: Citizen, joao: Citizen):
+    with joao.open() as repository:
+        before = {each.letter_id for each in repository.letters() if each.sent_by_me}
+    context = multiprocessing.get_context("spawn")
+    together, results = context.Barrier(2), context.Queue()
+    process = context.Process(target=_send_many, args=(_plain(joao), user_id(maria), 50, together, results))
+    process.start()
+    together.wait(60)
+    outbox = Context(joao.settings).home.outbox
+    while not list(outbox.glob("*/envelope")):
+        assert process.is_alive()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    with joao.open() as repository:
+        after = [each.letter_id for each in repository.letters() if each.sent_by_me]
+        assert len(after) == len(set(after))
+        assert set(after) > before
+        for each in set(after) - before:
+            assert repository.status(each).letter_id == each
+    assert Context(joao.settings).outbox.all() == []
+
+
+def test_a_broker_that_is_down_says_so(maria: Citizen, tmp_path: Path):
+    nobody = b"amqp://smr-client-dev:secret@127.0.0.1:1/smr"
+    home = tmp_path / "home"
+    made = dataclasses.replace(maria.settings, home=home)
+    context = Context(maria.settings)
+    with Repository(made) as repository:
+        descriptor = context.home.descriptor.read_bytes()
+        fingerprint = context.descriptor.operator_root.hex()
+        repository.init(descriptor, root_fingerprint=fingerprint, broker_account=nobody)
+        with pytest.raises(Unreachable) as raised:
+            repository.open_session()
+    assert "secret" not in str(raised.value)

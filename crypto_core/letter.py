@@ -157,7 +157,7 @@ def open_head(
         raise BindingMismatch("the signed document is of another letter than the one it came with")
     if reader != document.from_.user and reader not in document.to:
         raise BindingMismatch("the signed document does not name you among its recipients")
-    # Who is named must be able to read it, and nobody else: else a reader would believe in other readers than there are.
+    # Who is named must be able to read it, and nobody else: else a reader would believe in other readers.
     if len(view.wraps) != len({*document.to, document.from_.user}):
         raise BindingMismatch("the letter is sealed for other people than the signed document names")
     _require_part(document.subject, head.subject_salt, head.subject.encode("utf-8"), "subject")

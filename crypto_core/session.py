@@ -330,21 +330,10 @@ def answer_hello(
     )
 
 
-class LateConfirm(OutOfTime):
-    """A confirm that holds but comes too late. `opened` is what a refusal can be bound to, and nothing else."""
-
-    def __init__(self, message: str, opened: OpenedConfirm) -> None:
-        super().__init__(message)
-        self.opened = opened
-
-
 def open_confirm(
     message: CommandEnvelope, keks: Mapping[bytes, KeyEncryptionKey], repository: RepositoryId, now: Milliseconds
 ) -> OpenedConfirm:
-    """Opens phase 3. Raises ProtocolError. The caller verifies the login's card signature, then stores `record()`.
-
-    Raises LateConfirm for one that holds in everything but its time.
-    """
+    """Opens phase 3. Raises ProtocolError. The caller verifies the login's card signature, then stores `record()`."""
     if message.cookie is None:
         raise Malformed("a confirm without its cookie")
     cookie = records.open_cookie(keks, message.session, message.cookie)
@@ -363,12 +352,9 @@ def open_confirm(
 def _require_in_time(opened: OpenedConfirm, now: Milliseconds) -> None:
     answered = opened.cookie.expires - limits.SESSION_MS
     if now >= answered + limits.HANDSHAKE_MS:
-        raise LateConfirm("the session was not confirmed in time; start again", opened)
+        raise OutOfTime("the session was not confirmed in time; start again")
     if opened.login is not None:
-        try:
-            require_within(opened.login.time, now, limits.CLOCK_SKEW_MS + limits.HANDSHAKE_MS, "the login")
-        except OutOfTime as error:
-            raise LateConfirm(str(error), opened) from error
+        require_within(opened.login.time, now, limits.CLOCK_SKEW_MS + limits.HANDSHAKE_MS, "the login")
 
 
 def seal_active(identity: RepositoryIdentity, opened: OpenedConfirm, now: Milliseconds) -> bytes:

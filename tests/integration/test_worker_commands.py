@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from crypto_core import commands, mailbox
+from crypto_core import commands, cose, descriptor, limits, mailbox
+from crypto_core.commands import ErrorCode
+from crypto_core.errors import BindingMismatch
+from crypto_core.ids import new_nonce
 from repository_worker.stack import PrivateStack
-from tests.support.wire import Citizen, Wire
+from tests.support.wire import Citizen, Wire, now_ms
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,92 @@ def test_a_letter_and_its_receipt(people):
     assert status.receipts[0].entry.routing.author == joao.user
     assert status.receipts[0].entry.time == accepted.accepted
     assert len(status.heads) == len(sent.heads) == 2
+
+
+def test_the_largest_body_comes_back_whole(people):
+    (maria, of_maria), (joao, of_joao), _ = people
+    body = b"\xc3\xa7" * (limits.BODY_BYTES // 2)
+    sent = of_maria.send(maria, [joao], body)
+    assert of_joao.read(joao, maria, sent.letter)[2] == body
+
+
+def test_a_letter_to_several_and_to_oneself(people):
+    (maria, of_maria), (joao, of_joao), (bruno, of_bruno) = people
+    sent = of_maria.send(maria, [joao, bruno], b"to both")
+    owners = [maria.user, *sorted([joao.user, bruno.user])]
+    key, repository = of_maria.descriptor.verify_key, of_maria.descriptor.repository
+    heads = [mailbox.read_head(data, key, repository, owner) for data, owner in zip(sent.heads, owners, strict=True)]
+    assert [head.number for head in heads] == [1, 1, 1]
+    assert of_joao.read(joao, maria, sent.letter)[2] == of_bruno.read(bruno, maria, sent.letter)[2] == b"to both"
+    own = of_maria.send(maria, [maria], b"to myself")
+    got, head, body = of_maria.read(maria, maria, own.letter)
+    assert (body, got.entry.entry.kind) == (b"to myself", mailbox.EntryKind.RECEIVED)
+    of_maria.ask(of_maria.receipt(maria, maria, head), commands.ReceiptResult)
+    status = of_maria.ask(commands.Status(own.letter), commands.StatusResult)
+    assert [each.entry.routing.author for each in status.receipts] == [maria.user]
+
+
+def test_the_copy_is_read_by_its_author(people):
+    (maria, of_maria), (joao, _), _ = people
+    sent = of_maria.send(maria, [joao], b"text")
+    got, _, body = of_maria.read(maria, maria, sent.letter)
+    assert (body, got.entry.entry.kind) == (b"text", mailbox.EntryKind.SENT)
+
+
+def test_every_box_is_a_chain_that_connects_to_its_signed_head(people):
+    (maria, of_maria), (joao, of_joao), _ = people
+    for number in range(3):
+        sent = of_maria.send(maria, [joao], b"text %d" % number)
+        _, head, _ = of_joao.read(joao, maria, sent.letter)
+        of_joao.ask(of_joao.receipt(joao, maria, head), commands.ReceiptResult)
+    for citizen, wire in people[:2]:
+        found = wire.ask(commands.All(0, heads=False), commands.BoxResult)
+        repository = wire.descriptor.repository
+        genesis = mailbox.genesis(repository, citizen.user)
+        hashes = mailbox.extend(repository, citizen.user, 0, genesis, [each.entry for each in found.entries])
+        head = mailbox.read_head(found.head, wire.descriptor.verify_key, repository, citizen.user)
+        assert (head.number, head.entry) == (6, hashes[-1])
+
+
+def test_a_registration_is_replaced_by_the_next_one(people):
+    (maria, of_maria), *_ = people
+    repository = of_maria.descriptor.repository
+    (first,) = of_maria.ask(commands.List(maria.user, None, False, None), commands.ListResult).people
+    document = maria.registration(repository, revision=2, previous=first.registration.digest)
+    assert of_maria.ask(maria.create(document), commands.CreateResult).revision == 2
+    history = of_maria.ask(commands.List(maria.user, None, True, None), commands.ListResult).people
+    assert [each.revision for each in history] == [1, 2]
+    assert of_maria.refused(maria.create(maria.registration(repository))) is ErrorCode.CONFLICT
+
+
+def test_people_are_found_by_a_part_of_their_name(people):
+    (maria, of_maria), *_ = people
+    found = of_maria.ask(commands.List(None, "CONCEICAO", False, None), commands.ListResult)
+    assert maria.user in [each.user for each in found.people]
+
+
+def test_the_descriptor_is_answered_for_this_nonce(stack, connect):
+    wire, nonce = connect(), new_nonce()
+    message, found = descriptor.read_answer(wire.call(descriptor.request(wire.app_key, nonce, now_ms())))
+    assert found == stack.descriptor_path.read_bytes()
+    descriptor.verify_answer(message, stack.descriptor, nonce)
+    with pytest.raises(BindingMismatch):
+        descriptor.verify_answer(message, stack.descriptor, new_nonce())
+    assert cose.label_of(message.headers)
+
+
+def test_nothing_that_is_stored_or_logged_can_be_read(stack, people):
+    (maria, of_maria), (joao, _), _ = people
+    of_maria.send(maria, [joao], b"a very secret body", subject="A very secret subject")
+    storage = stack.storage()
+    stored = b"".join(
+        repr(document).encode()
+        for name in storage._database.list_collection_names()
+        for document in storage._database[name].find()
+    )
+    storage.close()
+    logged = b"".join(path.read_bytes() for path in stack.folder.glob("worker-*.log"))
+    for secret in (b"very secret", of_maria.live.keys.client_to_repository, of_maria.app_key.seed):
+        assert secret not in stored
+        assert secret not in logged
+    assert b"Maria" not in logged

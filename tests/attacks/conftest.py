@@ -40,11 +40,6 @@ class World:
     def citizen(self, name: str) -> Citizen:
         return Citizen.issued(self.ca, name)
 
-    def refresh_crls(self) -> None:
-        """Makes the workers take the CRLs of this moment."""
-        for worker in self.stack.workers:
-            worker.restart()
-
     def logs(self) -> bytes:
         """Everything that the workers have logged."""
         return b"".join(path.read_bytes() for path in sorted(self.stack.folder.glob("worker-*.log")))
@@ -53,7 +48,11 @@ class World:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory) -> Iterator[PrivateStack]:
     folder: Path = tmp_path_factory.mktemp("attacked")
-    settings = {"SMR_REPOSITORY_LOG_LEVEL": "debug"}
+    settings = {
+        "SMR_REPOSITORY_LOG_LEVEL": "debug",
+        "SMR_REPOSITORY_CRL_REFETCH_SECONDS": "0",  # a revocation counts at once
+        "SMR_REPOSITORY_CERTIFICATE_MEMORY_SECONDS": "0",
+    }
     with PrivateStack(folder, workers=2, settings=settings) as running:
         yield running
 

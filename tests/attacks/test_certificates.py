@@ -26,7 +26,6 @@ def foreign_ca(tmp_path_factory):
 def revoke(world, citizen: Citizen) -> None:
     for certificate in citizen.certificates.values():
         world.ca.revoke(certificate.serial_number)
-    world.refresh_crls()
 
 
 class TestRegistration:

@@ -14,7 +14,20 @@ from crypto_core.session import SessionLimits
 from repository_worker.effects import CloseSession, MarkRead, Outcome, Placed, StoreLetter, StoreReceipt
 from repository_worker.errors import Refused
 from repository_worker.handlers import decide
-from tests.support.protocol import BODY, BRUNO, JOAO, LETTER, MARIA, make_letter, sealed_letter, sealed_receipt
+from tests.support.protocol import (
+    BODY,
+    BRUNO,
+    JOAO,
+    LETTER,
+    MARIA,
+    NOW,
+    REPOSITORY,
+    make_letter,
+    public_of,
+    sealed_letter,
+    sealed_receipt,
+    signed,
+)
 from tests.unit.repository_worker.conftest import caller, read_head
 
 LETTER_HEAD = sealed.read(sealed.LETTER, sealed_letter().head)
@@ -179,7 +192,13 @@ class TestReceipt:
         assert refusal(commands.Receipt(sealed_receipt()), JOAO) is ErrorCode.NOT_FOUND
 
     def test_for_further_readers(self, shelf, refusal):
-        # A letter's head has three readers here; as a receipt it does not even have the right form.
+        shelf.mark_read(JOAO)
+        readers = public_of(MARIA, JOAO, BRUNO)
+        secret = sealed.ContentSecret.generate()
+        made = sealed.seal(sealed.RECEIPT, REPOSITORY, LETTER, JOAO, readers, secret, b"a receipt")
+        assert refusal(commands.Receipt(made), JOAO) is ErrorCode.NOT_ALLOWED
+
+    def test_a_letter_is_no_receipt(self, refusal):
         assert refusal(commands.Receipt(sealed_letter().head), MARIA) is ErrorCode.MALFORMED
 
 
@@ -246,8 +265,6 @@ class TestPages:
 
 
 def person(user, revision=1, extra=0) -> commands.Person:
-    from tests.support.protocol import NOW, signed
-
     return commands.Person(user, revision, signed(b"{}" + bytes(extra)), b"certificate", None, (), NOW)
 
 

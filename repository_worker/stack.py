@@ -281,9 +281,7 @@ class PrivateStack:
     # --- its life -------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        private_folder(self.folder)
-        write_atomically(self.ca_passphrase_file, self._read_passphrase().encode(), PRIVATE_FILE)
-        self._start_ca()
+        self.start_ca()
         # The broker takes seconds, in which the database is up. Both end together too.
         self._ending.callback(_all_at_once, [self.broker.stop, self.mongo.stop])
         _all_at_once([self.broker.start, self.mongo.start])
@@ -303,7 +301,12 @@ class PrivateStack:
         self.workers.clear()
         self._ending.close()
 
-    def _start_ca(self) -> None:
+    def start_ca(self) -> None:
+        """The test CA and the server of its CRLs alone, for who wants to issue cards while the rest starts."""
+        if self._ca is not None:
+            return
+        private_folder(self.folder)
+        write_atomically(self.ca_passphrase_file, self._read_passphrase().encode(), PRIVATE_FILE)
         crls = self.ca_folder / "crls"
         existing = crls.exists()
         crls.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from client.state.letters import SentLetter
 from client.state.session import LiveSession
 from crypto_core import commands, ids, letter, sealed
 from crypto_core.commands import SendResult
-from crypto_core.documents import Party
+from crypto_core.documents import MailboxPosition, Party
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import UserId
 from crypto_core.keys import SealingPublicKey
@@ -114,7 +114,8 @@ def accepted(
         raise _wrong("it names no entry")
     own.connect(result.heads[0], floor)
     _require_recorded(own, stored, first.number)
-    sent = SentLetter(stored.routing.letter, recipients, stored.object_hash, result.accepted, result.heads)
+    positions = tuple(MailboxPosition(head.number, head.entry) for head in others)
+    sent = SentLetter(stored.routing.letter, recipients, stored.object_hash, result.accepted, positions, result.heads)
     kept.save_sent(context.home, sent)
     return sent
 

@@ -17,13 +17,12 @@ from client.opening import Judgement
 from client.state import letters as kept
 from client.state.session import LiveSession
 from crypto_core import commands, receipt, sealed
-from crypto_core import mailbox as chains
 from crypto_core.commands import BoxEntry, StatusResult
 from crypto_core.documents import MailboxPosition
 from crypto_core.errors import BindingMismatch, Malformed, ProtocolError
 from crypto_core.ids import UserId
 from crypto_core.letter import OpenedHead
-from crypto_core.mailbox import EntryKind, Head
+from crypto_core.mailbox import EntryKind
 from crypto_core.moments import to_datetime
 from crypto_core.receipt import OpenedReceipt
 
@@ -93,29 +92,25 @@ def status(context: Context, text: str) -> LetterStatus:
     )
 
 
-def _delivered(context: Context, own: Mailbox, head: OpenedHead, result: StatusResult) -> dict[UserId, Head]:
-    """The entry of each recipient's mailbox, as the acceptance pinned it: what was kept here counts most."""
-    noted = kept.load_sent(context.home, head.letter.id)
+def _delivered(context: Context, own: Mailbox, head: OpenedHead, result: StatusResult) -> dict[UserId, MailboxPosition]:
+    """Where the letter lies in each recipient's mailbox, as the acceptance pinned it: what was kept here counts."""
     shown = _read_heads(own, head.letter.to, result.heads)
-    if noted is None:
-        return shown
-    known = _read_heads(own, noted.to, noted.heads)
-    if {user: (each.number, each.entry) for user, each in known.items()} != {
-        user: (each.number, each.entry) for user, each in shown.items()
-    }:
+    noted = kept.load_sent(context.home, head.letter.id)
+    if noted is not None and dict(zip(noted.to, noted.positions, strict=True)) != shown:
         raise CheckFailed(
             "The repository shows another acceptance of this letter than the one that it signed when it took it.",
             "A mailbox of a recipient was changed afterwards.",
             "Do not rely on the receipts; tell the recipients and the operator.",
         )
-    return known
+    return shown
 
 
-def _read_heads(own: Mailbox, to: Sequence[UserId], heads: Sequence[bytes]) -> dict[UserId, Head]:
+def _read_heads(own: Mailbox, to: Sequence[UserId], heads: Sequence[bytes]) -> dict[UserId, MailboxPosition]:
     if len(heads) != len(to) + 1:
         raise CheckFailed("The repository's acceptance is not for all recipients.", "It was not used.")
     try:
-        return {user: own.head_of(data, user) for user, data in zip(to, heads[1:], strict=True)}
+        found = {user: own.head_of(data, user) for user, data in zip(to, heads[1:], strict=True)}
+        return {user: MailboxPosition(head.number, head.entry) for user, head in found.items()}
     except ProtocolError as error:
         raise CheckFailed("The repository's acceptance is not signed as it should be.", f"{error}.") from error
 
@@ -125,7 +120,7 @@ def _receipts(
     live: LiveSession,
     registry: Registry,
     head: OpenedHead,
-    delivered: dict[UserId, Head],
+    delivered: dict[UserId, MailboxPosition],
     boxes: Sequence[BoxEntry],
 ) -> tuple[ReceiptStatus, ...]:
     found = [_judge(context, live, registry, head, delivered, box) for box in boxes]
@@ -143,7 +138,7 @@ def _judge(
     live: LiveSession,
     registry: Registry,
     head: OpenedHead,
-    delivered: dict[UserId, Head],
+    delivered: dict[UserId, MailboxPosition],
     box: BoxEntry,
 ) -> ReceiptStatus:
     judgement = Judgement()
@@ -171,7 +166,9 @@ def _judge(
     )
 
 
-def _open(live: LiveSession, head: OpenedHead, delivered: dict[UserId, Head], box: BoxEntry) -> OpenedReceipt:
+def _open(
+    live: LiveSession, head: OpenedHead, delivered: dict[UserId, MailboxPosition], box: BoxEntry
+) -> OpenedReceipt:
     """The receipt in an entry, if it answers this letter and stands where the letter was delivered."""
     if box.view is None or box.entry.kind is not EntryKind.RECEIPT:
         raise Malformed("the entry holds no receipt")
@@ -180,8 +177,7 @@ def _open(live: LiveSession, head: OpenedHead, delivered: dict[UserId, Head], bo
         raise BindingMismatch("the mailbox entry is of another receipt than the one that came with it")
     opened = receipt.open_receipt(box.view, live.repository, mailbox.require_login(live), live.sealing_keys())
     receipt.require_answers(opened, head)
-    accepted: chains.Head | None = delivered.get(opened.receipt.reader.user)
-    if accepted is None or opened.receipt.position != MailboxPosition(accepted.number, accepted.entry):
+    if opened.receipt.position != delivered.get(opened.receipt.reader.user):
         raise BindingMismatch("the reader saw the letter at another place than where the repository said it lies")
     return opened
 

@@ -55,10 +55,6 @@ class Home:
         return self.path / "keystore.cose"
 
     @property
-    def descriptor(self) -> Path:
-        return self.path / "descriptor.cose"
-
-    @property
     def pin(self) -> Path:
         return self.path / "pin.json"
 

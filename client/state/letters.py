@@ -17,12 +17,17 @@ from crypto_core.schema import Size
 
 @dataclass(frozen=True, slots=True)
 class SentLetter:
-    """An accepted letter: the signed heads of the sender's mailbox, then of each recipient's in order."""
+    """An accepted letter: `positions` is where it lies in each recipient's mailbox, in the order of `to`.
+
+    They were read from `heads`, the signed heads of the sender's mailbox and of each recipient's, which stay as proof:
+    the repository may have another key when its receipts are judged.
+    """
 
     letter: LetterIdField
     to: Annotated[tuple[UserIdField, ...], Size(1, limits.RECIPIENTS)]
     object: DigestField
     accepted: MomentField
+    positions: Annotated[tuple[MailboxPosition, ...], Size(1, limits.RECIPIENTS)]
     heads: Annotated[tuple[HeadField, ...], Size(2, limits.RECIPIENTS + 1)]
 
 

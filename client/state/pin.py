@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.errors import LocalState
 from client.state import files
 from client.state.home import Home
 from crypto_core import descriptor as descriptors
+from crypto_core import limits
 from crypto_core.descriptor import Descriptor, SignedDescriptor
 from crypto_core.errors import Malformed
 from crypto_core.ids import DigestField, Milliseconds, MomentField, RepositoryIdField
 from crypto_core.keys import EcdsaVerifyKey
 from crypto_core.moments import to_datetime
+from crypto_core.schema import Size
 
 _LOCK: Final = "descriptor"
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """What the citizen approved at `init`, and when the kept descriptor was last verified."""
+    """What the citizen approved at `init`, the current descriptor as it came, and when it was verified.
+
+    All in one file, so that no crash can leave a descriptor beside another one's moment.
+    """
 
     operator_root: DigestField
     repository: RepositoryIdField
+    descriptor: Annotated[bytes, Size(1, limits.HANDSHAKE_BYTES)]
     verified: MomentField
 
 
@@ -46,16 +51,14 @@ def verify(signed: SignedDescriptor, operator_root: bytes, now: Milliseconds) ->
 
 
 def load(home: Home) -> tuple[Pin, Descriptor]:
-    """The pin and the descriptor, verified again as of when it was kept. Raises LocalState when damaged."""
+    """The pin and its descriptor, verified again as of when it was kept. Raises LocalState when damaged."""
     home.require_ready()
-    pin, data = files.load_document(home.pin, Pin), files.read(home.descriptor)
-    if pin is None or data is None:
-        raise LocalState(
-            f"The repository descriptor in {home.path} is missing.", action="Set the home up again: smr init."
-        )
-    kept = verify(descriptors.read(data), pin.operator_root, Milliseconds(pin.verified))
+    pin = files.load_document(home.pin, Pin)
+    if pin is None:
+        raise files.unusable(home.pin, "it is gone")
+    kept = verify(descriptors.read(pin.descriptor), pin.operator_root, Milliseconds(pin.verified))
     if kept.repository != pin.repository:
-        raise files.unusable(home.descriptor, "it is of another repository than the one that was approved")
+        raise files.unusable(home.pin, "its descriptor is of another repository than the one that was approved")
     return pin, kept
 
 
@@ -69,15 +72,11 @@ def replace(home: Home, signed: SignedDescriptor, now: Milliseconds) -> Descript
         newer = verify(signed, pin.operator_root, now)
         descriptors.require_successor(known, newer)
         if newer != known:
-            # In this order: after a crash in between, the old moment still lies in the new descriptor's life or
-            # the next negotiation fetches it once more.
-            files.write(home.descriptor, signed.raw)
-            files.save_document(home.pin, Pin(pin.operator_root, pin.repository, max(now, newer.issued)))
+            files.save_document(home.pin, Pin(pin.operator_root, pin.repository, signed.raw, now))
     return newer
 
 
 def create(home: Home, signed: SignedDescriptor, found: Descriptor, now: Milliseconds) -> None:
     """The last step of `init`: from here on the home is ready."""
     with home.lock(_LOCK):
-        files.write(home.descriptor, signed.raw)
-        files.save_document(home.pin, Pin(found.operator_root, found.repository, now))
+        files.save_document(home.pin, Pin(found.operator_root, found.repository, signed.raw, now))

@@ -31,8 +31,8 @@ from client.errors import (
 )
 from client.naming import find_letter
 from client.session import require
-from client.settings import Settings
-from client.state import files
+from client.settings import Settings, system_clock
+from client.state import files, letters
 from client.state.session import LiveSession
 from crypto_core import commands, documents, ids, letter, limits
 from crypto_core.documents import Party
@@ -157,6 +157,18 @@ def test_a_letter_and_its_receipt(maria: Citizen, joao: Citizen):
         copy = repository.read(sent.letter_id)
         assert (copy.body, copy.mine, copy.receipt_possible) == (BODY, True, False)
         assert any(each.letter_id == sent.letter_id and each.sent_by_me for each in repository.letters())
+
+
+def test_another_acceptance_than_the_one_kept_is_refused(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao)], BODY)
+        context = maria.context()
+        kept = letters.load_sent(context.home, letter_id_of(maria, sent.letter_id))
+        assert kept is not None
+        elsewhere = tuple(dataclasses.replace(each, number=each.number + 1) for each in kept.positions)
+        letters.save_sent(context.home, dataclasses.replace(kept, positions=elsewhere))
+        with pytest.raises(CheckFailed, match="another acceptance"):
+            repository.status(sent.letter_id)
 
 
 def test_several_recipients_and_oneself(maria: Citizen, joao: Citizen):
@@ -565,15 +577,41 @@ def test_a_client_killed_while_sending_goes_on(stack: PrivateStack, maria: Citiz
     assert Context(joao.settings).outbox.all() == []
 
 
-def test_a_broker_that_is_down_says_so(maria: Citizen, tmp_path: Path):
+def test_a_broker_that_is_down_says_so(stack: PrivateStack, maria: Citizen, tmp_path: Path):
     nobody = b"amqp://smr-client-dev:secret@127.0.0.1:1/smr"
     home = tmp_path / "home"
     made = dataclasses.replace(maria.settings, home=home)
-    context = Context(maria.settings)
     with Repository(made) as repository:
-        descriptor = context.home.descriptor.read_bytes()
-        fingerprint = context.descriptor.operator_root.hex()
-        repository.init(descriptor, root_fingerprint=fingerprint, broker_account=nobody)
+        descriptor = stack.descriptor_path.read_bytes()
+        repository.init(descriptor, root_fingerprint=stack.root_fingerprint, broker_account=nobody)
         with pytest.raises(Unreachable) as raised:
             repository.open_session()
     assert "secret" not in str(raised.value)
+
+
+def test_new_keys_of_the_repository_are_taken_under_the_approved_root(
+    stack: PrivateStack, maria: Citizen, joao: Citizen
+):
+    """Last in this file: the sessions of everybody end with it."""
+    with maria.open() as repository:
+        before = repository.open_session()
+        sent = repository.send([user_id(joao)], BODY)
+        kept = len(repository.letters())
+    with joao.open() as repository:
+        repository.read(sent.letter_id)
+        repository.send_receipt(sent.letter_id)
+    passphrase = stack.ca_passphrase_file.read_text(encoding="utf-8")
+    stack.home.reissue(stack.broker_url, passphrase, system_clock(), new_keys=True)
+    for worker in stack.workers:
+        worker.restart()
+    with maria.open(reply_seconds=3.0) as repository:
+        with pytest.raises(Unreachable):
+            repository.new()
+        assert not repository.close_session()  # it ends here in any case
+    with maria.open() as repository:
+        after = repository.open_session()
+        assert after.epoch == before.epoch + 1
+        assert Context(maria.settings).descriptor.epoch == after.epoch
+        # What the old key signed still counts: the receipt stands where that acceptance put the letter.
+        assert [each.verdict for each in repository.status(sent.letter_id).receipts] == [Verdict.VERIFIED]
+        assert len(repository.letters()) == kept

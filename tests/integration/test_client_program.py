@@ -1,0 +1,208 @@
+"""The program `smr` as people and scripts use it: options, files, JSON, exit codes, and what the terminal gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.errors import ExitCode
+from pki.trust_store import TrustStore
+from pki.virtual_card import create_virtual_card
+from repository_worker.stack import PrivateStack
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Person:
+    """Somebody at a shell, with a card in the reader."""
+
+    def __init__(self, stack: PrivateStack, folder: Path, name: str) -> None:
+        card = create_virtual_card(stack.ca, folder / "card", name, key_kind="P-256", pin="1234")
+        self.home = folder / "home"
+        TrustStore.open(folder / "trust").import_certificates(
+            stack.ca_certificates, root_fingerprints={stack.ca_fingerprint}
+        )
+        (folder / "passphrase").write_text("uma frase bem longa\n", encoding="utf-8")
+        (folder / "pin").write_text("1234\n", encoding="utf-8")
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONUTF8": "1",
+            "SMR_HOME": str(self.home),
+            "SMR_TRUST_STORE": str(folder / "trust"),
+            "SMR_PASSPHRASE_FILE": str(folder / "passphrase"),
+            "SMR_PIN_FILE": str(folder / "pin"),
+            "SMR_PKCS11_MODULE": str(card.settings.module),
+            "SMR_ALLOW_PRIVATE_CRL_HOSTS": "1",
+            **card.settings.environment,
+        }
+        self.id = ""
+
+    def smr(self, *arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "client", *arguments],
+            env={**self.environment, **environment},
+            input=stdin,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+
+    def json(self, *arguments: str, code: int = 0, stdin: bytes = b"", **environment: str) -> Any:
+        result = self.smr(*arguments, "--json", stdin=stdin, **environment)
+        assert result.returncode == code, result.stdout + result.stderr
+        return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
+    with PrivateStack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+def enrolled(stack: PrivateStack, folder: Path, name: str) -> Person:
+    person = Person(stack, folder, name)
+    installed = person.json(
+        "init", "--descriptor", str(stack.descriptor_path), "--root-fingerprint", stack.root_fingerprint
+    )
+    assert len(bytes.fromhex(installed["app_key"])) == 32
+    assert installed["repository_id"] == stack.descriptor.repository
+    person.id = person.json("register")["user_id"]
+    return person
+
+
+@pytest.fixture(scope="module")
+def maria(stack: PrivateStack, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    return enrolled(stack, tmp_path_factory.mktemp("maria"), "Maria Conceição Reis")
+
+
+@pytest.fixture(scope="module")
+def joao(stack: PrivateStack, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    return enrolled(stack, tmp_path_factory.mktemp("joao"), "João Sá")
+
+
+def test_a_letter_from_a_file_to_its_verified_receipt(maria: Person, joao: Person, tmp_path: Path):
+    (card,) = maria.json("card")["cards"]
+    assert (card["holder"], card["user_id"]) == ("Maria Conceição Reis", maria.id)
+    assert {key["verdict"] for key in card["keys"]} == {"valid"}
+
+    (found,) = maria.json("people", "joao")["people"]
+    assert (found["user_id"], found["name"], found["verified"], found["confirmed"]) == (joao.id, "João Sá", True, False)
+    refused = maria.json("send", "--to", "João Sá", code=ExitCode.NOT_FOUND, stdin=b"x")
+    assert refused["error"]["code"] == "not-found"
+    assert maria.json("confirm", joao.id)["confirmed"]
+
+    (tmp_path / "ata.txt").write_text("Olá! Segue a ata.\n", encoding="utf-8")
+    sent = maria.json("send", "--to", "João Sá", "--subject", "Ata da reunião", str(tmp_path / "ata.txt"))
+
+    (listed,) = joao.json("new")["letters"]
+    assert (listed["letter_id"], listed["from"], listed["to"], listed["subject"], listed["read"]) == (
+        sent["letter_id"],
+        maria.id,
+        [joao.id],
+        "Ata da reunião",
+        False,
+    )
+    assert listed["received_at"]
+    shown = joao.json("read", listed["name"])
+    assert (shown["body"], shown["from"], shown["receipt"]["state"]) == ("Olá! Segue a ata.\n", maria.id, "sent")
+    assert all(check["passed"] for check in shown["checks"])
+    assert joao.json("new")["letters"] == []
+
+    (receipt,) = maria.json("status", sent["letter_id"])["receipts"]
+    assert (receipt["reader"], receipt["verdict"]) == (joao.id, "verified")
+    assert receipt["read_at"]
+    assert maria.json("read", sent["letter_id"])["receipt"]["state"] == "not due"
+
+
+def test_declining_and_sending_a_receipt_later(maria: Person, joao: Person):
+    sent = maria.json("send", "--to", joao.id, stdin="Só isto".encode())["letter_id"]
+    assert joao.json("receipt", sent, code=ExitCode.NOT_ALLOWED)["error"]["code"] == "not-allowed"
+    assert joao.json("read", sent, "--no-receipt")["receipt"]["state"] == "declined"
+    assert maria.json("status", sent)["receipts"][0]["verdict"] == "not confirmed"
+    assert joao.json("receipt", sent)["state"] == "sent"
+    assert maria.json("status", sent)["receipts"][0]["verdict"] == "verified"
+
+
+def test_a_letter_is_shown_even_when_its_receipt_cannot_be_signed(maria: Person, joao: Person, tmp_path: Path):
+    sent = maria.json("send", "--to", joao.id, stdin=b"com recibo")["letter_id"]
+    (tmp_path / "pin").write_text("9999", encoding="utf-8")
+    shown = joao.json("read", sent, code=ExitCode.CARD, SMR_PIN_FILE=str(tmp_path / "pin"))
+    assert shown["body"] == "com recibo"
+    assert (shown["receipt"]["state"], shown["receipt"]["error"]["code"]) == ("failed", "card")
+
+
+def test_bytes_go_to_a_new_file_only(maria: Person, joao: Person, tmp_path: Path):
+    body = bytes(range(256))
+    sent = maria.json("send", "--to", joao.id, stdin=body)["letter_id"]
+    there = tmp_path / "there"
+    there.write_bytes(b"mine")
+    joao.json("read", sent, "--output", str(there), code=ExitCode.USAGE)
+    assert there.read_bytes() == b"mine"
+    assert not joao.json("new")["letters"][0]["read"]
+    shown = joao.json("read", sent, "--output", str(tmp_path / "new"))
+    assert (shown["body"], (tmp_path / "new").read_bytes()) == (None, body)
+    assert joao.json("read", sent)["body_base64"]
+
+
+def test_a_letter_cannot_steer_the_terminal(maria: Person, joao: Person):
+    evil = "antes\x1b]0;owned\x07\x1b[2Jdepois\u202e"
+    sent = maria.json("send", "--to", joao.id, "--subject", "a\x1b[31mb", stdin=evil.encode())["letter_id"]
+    for result in (joao.smr("new"), joao.smr("read", sent), joao.smr("list"), maria.smr("status", sent)):
+        assert b"\x1b" not in result.stdout + result.stderr
+        assert b"\x07" not in result.stdout
+    assert b"antes\\x1b]0;owned" in joao.smr("read", sent).stdout
+    assert joao.json("read", sent)["body"] == evil
+
+
+def test_output_without_unicode(joao: Person):
+    plain = joao.smr("list", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert plain.returncode == 0
+    plain.stdout.decode("ascii")
+
+
+def test_keys_and_sessions(maria: Person, tmp_path: Path):
+    maria.json("session", "open")
+    shown = maria.json("session", "show")
+    assert (shown["open"], shown["user_id"]) == (True, maria.id)
+    assert maria.json("session", "close") == {"closed": True, "closed_at_repository": True}
+    assert maria.json("session", "show") == {"open": False}
+    assert maria.json("key", "rotate")["revision"] == 2
+    assert maria.json("key", "backup", str(tmp_path / "backup"))["sealing_keys"] == 2
+    assert maria.json("key", "restore", str(tmp_path / "backup"))["added"] == 0
+    (tmp_path / "next").write_text("outra frase bem longa", encoding="utf-8")
+    maria.json("key", "passphrase", SMR_NEW_PASSPHRASE_FILE=str(tmp_path / "next"))
+    maria.json("session", "close")
+    assert maria.json("list", code=ExitCode.FAILED)["error"]["code"] == "wrong-passphrase"
+    assert maria.json("list", SMR_PASSPHRASE_FILE=str(tmp_path / "next"))["letters"] is not None
+    maria.environment["SMR_PASSPHRASE_FILE"] = str(tmp_path / "next")
+
+
+def test_exit_codes(stack: PrivateStack, joao: Person, tmp_path: Path):
+    joao.json("read", "zzzz", code=ExitCode.NOT_FOUND)
+    joao.json("read", "x", code=ExitCode.USAGE)
+    joao.json("send", code=ExitCode.USAGE)
+    joao.json("send", "--to", "00" * 28, stdin=b"x", code=ExitCode.NOT_FOUND)
+    joao.json("send", "--to", joao.id, str(tmp_path / "none"), code=ExitCode.NOT_FOUND)
+    joao.json("card", code=ExitCode.CARD, SMR_PKCS11_MODULE=str(tmp_path / "none.so"))
+    for worker in stack.workers:
+        worker.suspend()
+    try:
+        joao.json("new", code=ExitCode.UNREACHABLE, SMR_REPLY_SECONDS="1")
+    finally:
+        for worker in stack.workers:
+            worker.resume()
+
+
+def test_nothing_secret_lies_in_the_home(joao: Person):
+    secrets = [b"uma frase bem longa", b"1234\n"]
+    for path in joao.home.rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mode & 0o077 == 0 or path.is_relative_to(joao.home / "trust"), path
+            assert not any(secret in path.read_bytes() for secret in secrets), path

@@ -188,11 +188,12 @@ class Demo:
                 done.result()
 
     def _issue_card(self, person: Person) -> None:
-        inherited = {name: os.environ[name] for name in ("PATH", "LANG", "XDG_RUNTIME_DIR") if name in os.environ}
+        inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         person.environment = {
             **inherited,
             "HOME": str(person.folder),
             "PYTHONIOENCODING": "utf-8",
+            "XDG_RUNTIME_DIR": str(person.folder),  # so that the keys of open sessions vanish with the folder
             "COLUMNS": str(self.stage.console.width - MARGIN),
             "SMR_HOME": str(person.folder / "home"),
             "SMR_TRUST_STORE": str(person.folder / "trust"),
@@ -200,7 +201,7 @@ class Demo:
             "SMR_PIN_FILE": str(self.pin),
             "SMR_ALLOW_PRIVATE_CRL_HOSTS": "1",
         }
-        person.folder.mkdir()
+        person.folder.mkdir(mode=0o700)
         issuer = {**person.environment, "SMR_PASSPHRASE_FILE": str(self.stack.ca_passphrase_file)}
         made = self.ask(
             Person(person.name, person.key, person.folder, issuer),
@@ -305,7 +306,7 @@ class Demo:
     def how_to_use(self) -> None:
         lines = ["", "The stack stays up until you press Ctrl-C here. In another terminal:", ""]
         for person in self.people[:2]:
-            names = [name for name in person.environment if name.startswith(("SMR_", "SOFTHSM2_"))]
+            names = [name for name in person.environment if name.startswith(("SMR_", "SOFTHSM2_", "XDG_"))]
             lines.append(f"  # {person.name}")
             lines += [f"  export {name}={shlex.quote(person.environment[name])}" for name in names]
             lines += [f"  {PROGRAMS / 'smr'} new", ""]
@@ -353,7 +354,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards, until Ctrl-C")
     keep = parser.parse_args().keep
     stage = Stage()
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background job ignores SIGINT unless told otherwise
+        signal.signal(number, signal.default_int_handler)
     status = 0
     with tempfile.TemporaryDirectory(prefix="smr-demo-") as name:
         folder = Path(name)

@@ -33,8 +33,6 @@ class RunningDemo:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # A background job ignores SIGINT, and so would its children.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
             )
 
     def text(self) -> str:

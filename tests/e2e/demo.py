@@ -32,6 +32,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from broker_config.private_process import StartFailed
 from client.errors import ExitCode
 from repository_worker.stack import PrivateStack
 
@@ -364,7 +365,7 @@ def main() -> int:
         except KeyboardInterrupt:
             stage.console.print("\nStopped.")
             status = 0 if keep and stage.results else 130
-        except DemoFailed as error:
+        except (DemoFailed, StartFailed) as error:
             stage.console.print(f"\n[bold red]The demonstration failed:[/] {escape(str(error))}")
             status = 1
         remaining = left_over(folder)

@@ -51,8 +51,8 @@ lock: bootstrap-test ## lock the newest versions of all dependencies
 	$(LOCK) --output-file requirements/mongod.lock requirements/mongod.in
 	$(LOCK) --output-file requirements/cwt.lock requirements/cwt.in
 
-bench: bootstrap-test ## measure, each figure against a floor of the same run
-	@if [ -e bench/__main__.py ]; then $(BIN)/python -m bench; else echo 'bench: there are no benchmarks yet.'; fi
+bench: bootstrap-test ## measure, each figure against a floor of the same run; ONLY=name for some, FULL=1 for all rows
+	@ONLY='$(ONLY)' FULL='$(FULL)' exec $(BIN)/python -m bench
 
 clean: ## remove .venv/ and what tools left behind
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -26,6 +26,8 @@ DELIVERY_LIMIT: Final = 20
 DEAD_LETTER_MILLISECONDS: Final = 14 * 24 * 3600 * 1000
 DEAD_LETTER_MESSAGES: Final = 10_000
 DEAD_LETTER_BYTES: Final = 256 * MIB
+# Listing them takes each one and gives it back, which counts as a delivery; from RabbitMQ 4.0 on the default is 20.
+DEAD_LETTER_LOOKS: Final = 1_000_000
 
 # A client that asks and never reads: its oldest replies go, nobody else's.
 REPLY_QUEUE_BYTES: Final = 64 * MIB

@@ -41,6 +41,7 @@ COMMANDS_ARGUMENTS: Final[dict[str, Any]] = {
 
 DEAD_LETTER_ARGUMENTS: Final[dict[str, Any]] = {
     "x-queue-type": "quorum",
+    "x-delivery-limit": limits.DEAD_LETTER_LOOKS,
     "x-max-length": limits.DEAD_LETTER_MESSAGES,
     "x-max-length-bytes": limits.DEAD_LETTER_BYTES,
     "x-message-ttl": limits.DEAD_LETTER_MILLISECONDS,

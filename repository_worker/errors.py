@@ -7,7 +7,8 @@
     │   ├── StorageUnavailable the database does not answer now: the same work is done again when it is back
     │   ├── CounterUsed        another envelope was accepted under this counter
     │   └── Conflict           something else is stored under this id
-    └── HomeError              the repository's folder: missing, damaged, or not this repository's
+    ├── HomeError              the repository's folder: missing, damaged, or not this repository's
+    └── DeadLetterError        the dead letters cannot be read or moved, or nobody knows which are meant
 
 Exceptions of the database driver never leave `storage`; they are the `__cause__`. No message holds a name, a key, a
 passphrase or an address with a password.
@@ -57,3 +58,7 @@ class Conflict(StorageError):
 
 class HomeError(WorkerError):
     """The repository's home folder cannot be used."""
+
+
+class DeadLetterError(WorkerError):
+    """The dead letters cannot be used as was asked."""

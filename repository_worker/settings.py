@@ -46,6 +46,14 @@ class Settings(BaseSettings):
         description="The workers' address of the broker; TLS (amqps) is required except on loopback.",
     )
     broker_url_file: Path | None = Field(default=None, description="File that holds the broker's address instead.")
+    operator_broker_url: SecretStr | None = Field(
+        default=None,
+        description="The operator's address of the broker, for `init`, `dead` and `doctor`: its account may declare "
+        "the topology and read dead letters, which workers may not. Default: the workers' address.",
+    )
+    operator_broker_url_file: Path | None = Field(
+        default=None, description="File that holds the operator's address of the broker instead."
+    )
     threads: Annotated[int, Field(ge=1, le=64)] = Field(
         default=THREADS,
         description="Messages that one worker handles at once. While one waits for the database another is verified.",
@@ -91,6 +99,12 @@ class Settings(BaseSettings):
     def broker(self) -> ConnectionSettings:
         """How workers reach the broker. Raises HomeError, BrokerSettingsInvalid."""
         return parse_amqp_url(_secret(self.broker_url, self.broker_url_file))
+
+    def operator_broker(self) -> ConnectionSettings:
+        """How the operator reaches the broker. Raises HomeError, BrokerSettingsInvalid."""
+        if self.operator_broker_url is None and self.operator_broker_url_file is None:
+            return self.broker()
+        return parse_amqp_url(_secret(self.operator_broker_url or SecretStr(""), self.operator_broker_url_file))
 
     def consumer(self, name: str) -> ConsumerSettings:
         """How a worker of this name consumes."""

@@ -26,7 +26,7 @@ from typing import Final, Self, TypeVar
 
 from broker_config import names
 from broker_config.connection import ConnectionSettings
-from broker_config.local_broker import LocalBroker
+from broker_config.local_broker import WORKER, LocalBroker
 from broker_config.permissions import Permissions
 from broker_config.private_process import StartFailed
 from crypto_core.descriptor import Descriptor
@@ -264,6 +264,7 @@ class PrivateStack:
             f"{PREFIX}MONGO_URL": self.mongo_url,
             f"{PREFIX}MONGO_DATABASE": DATABASE,
             f"{PREFIX}BROKER_URL_FILE": str(self.folder / "broker-url"),
+            f"{PREFIX}OPERATOR_BROKER_URL_FILE": str(self.folder / "operator-broker-url"),
             f"{PREFIX}ALLOW_PRIVATE_CRL_HOSTS": "1",
             # A revocation counts at once here, so that it can be shown.
             f"{PREFIX}CRL_REFETCH_SECONDS": "0",
@@ -325,9 +326,11 @@ class PrivateStack:
         password = self._client_password()
         administration.put_account(CLIENT_ACCOUNT, password, names.VHOST, CLIENT_PERMISSIONS)
         client_url = self._url(self.client_settings())
-        write_atomically(
-            self.folder / "broker-url", self._url(self.broker.settings("smr-worker")).encode(), PRIVATE_FILE
-        )
+        for name, settings in (
+            ("broker-url", self.broker.settings(WORKER)),
+            ("operator-broker-url", self.broker.settings()),
+        ):
+            write_atomically(self.folder / name, self._url(settings).encode(), PRIVATE_FILE)
         if self.home.exists:
             self.home.reissue(client_url, self._passphrase, now_ms(), new_keys=False)
         else:

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from pymongo import MongoClient
 
 from broker_config import names
 from broker_config.connection import connect as connect_broker
@@ -20,52 +19,10 @@ from broker_config.connection import parse_amqp_url
 from crypto_core.ids import Milliseconds
 from pki.test_ca import TestCa
 from repository_worker.keys import Home
+from tests.support.operator import INIT, initialised
 from tests.support.wire import Citizen, Wire, now_ms
 
 WAIT_SECONDS = 40
-
-
-@pytest.fixture
-def operator(tmp_path, vhost, mongo):
-    """Runs `smr-repository` with settings of this test alone."""
-    passphrase = tmp_path / "passphrase"
-    passphrase.write_text("only for tests\n")
-    broker = vhost.administrator()
-    url = tmp_path / "broker-url"
-    url.write_text(f"amqp://{broker.user}:{broker.password}@{broker.host}:{broker.port}/{broker.vhost}")
-    environment = {
-        **os.environ,
-        "SMR_PASSPHRASE_FILE": str(passphrase),
-        "SMR_REPOSITORY_HOME": str(tmp_path / "home"),
-        "SMR_REPOSITORY_MONGO_URL": mongo.uri,
-        "SMR_REPOSITORY_MONGO_DATABASE": f"cli_{vhost.vhost[-8:]}",
-        "SMR_REPOSITORY_BROKER_URL_FILE": str(url),
-        "NO_COLOR": "1",
-    }
-
-    def run(*arguments, **more):
-        command = [sys.executable, "-m", "repository_worker", *arguments]
-        return subprocess.run(
-            command, env={**environment, **more}, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
-        )
-
-    run.environment = environment
-    run.home = Home(tmp_path / "home")
-    yield run
-    with MongoClient(mongo.uri) as client:
-        client.drop_database(environment["SMR_REPOSITORY_MONGO_DATABASE"])
-
-
-INIT = (
-    *("init", "--name", "Correio", "--organisation", "Organização Exemplo"),
-    *("--broker", "amqp://client@127.0.0.1/smr"),
-)
-
-
-def initialised(operator) -> dict:
-    done = operator(*INIT, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 class TestInit:

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-stack lint reformat lock bench clean bootstrap-demo bootstrap-test
+.PHONY: help demo test test-stack lint reformat lock bench chaos clean bootstrap-demo bootstrap-test
 
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
@@ -53,6 +53,11 @@ lock: bootstrap-test ## lock the newest versions of all dependencies
 
 bench: bootstrap-test ## measure, each figure against a floor of the same run; ONLY=name for some, FULL=1 for all rows
 	@ONLY='$(ONLY)' FULL='$(FULL)' exec $(BIN)/python -m bench
+
+# SEED=number repeats the plan of another run; OPTIONS="--wire-clients 8" and the like change its size.
+DURATION ?= 60
+chaos: bootstrap-test ## break everything for DURATION seconds under load, then judge what clients were promised
+	@exec $(BIN)/python -m tests.chaos --seconds $(DURATION) $(if $(SEED),--seed $(SEED),) $(OPTIONS)
 
 clean: ## remove .venv/ and what tools left behind
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

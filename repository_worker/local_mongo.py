@@ -4,6 +4,7 @@
         client = pymongo.MongoClient(mongo.uri)
 
 It is a replica set of one member, so that transactions and `w: majority, j: true` mean what they mean in production.
+`LocalMongoSet` is one of three members, whose primary can be killed or made to step down; for tests alone.
 It listens on loopback alone, on a port of its own, and ends with the program that started it.
 """
 
@@ -12,6 +13,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,6 +25,7 @@ import pymongo.errors
 
 from broker_config.private_process import (
     LOOPBACK,
+    PROBE_PAUSE_SECONDS,
     PrivateProcess,
     ProgramMissing,
     StartFailed,
@@ -35,6 +40,10 @@ START_ATTEMPTS: Final = 3
 CACHE_GIGABYTES: Final = "0.25"  # mongod's own default is half the machine
 _PROBE_MILLISECONDS: Final = 2000
 _ALREADY_INITIALIZED: Final = 23
+SET_MEMBERS: Final = 3
+ELECTION_MILLISECONDS: Final = 1000  # how long a lost primary is missed before the others elect another
+HEARTBEAT_MILLISECONDS: Final = 500
+STEP_DOWN_SECONDS: Final = 5  # how long a primary that steps down is not elected again
 
 
 def find_mongod() -> Path:
@@ -160,3 +169,114 @@ class LocalMongo:
 
     def _lost_the_port(self) -> bool:
         return "Address already in use" in (self.folder / "mongod.log").read_text(errors="replace")
+
+
+class _Member(LocalMongo):
+    """One of several: ready when it answers, whether or not it is the primary. Its set is made by `LocalMongoSet`."""
+
+    def _takes_writes(self) -> bool:
+        with self.probe() as probe:
+            try:
+                return bool(probe.admin.command("hello"))
+            except pymongo.errors.PyMongoError:
+                return False
+
+    def probe(self) -> pymongo.MongoClient[dict[str, Any]]:
+        """A connection to this member alone."""
+        return pymongo.MongoClient(
+            LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=_PROBE_MILLISECONDS
+        )
+
+    def hello(self) -> dict[str, Any]:
+        """What this member says of itself; empty while it does not answer."""
+        if self.pid is None:
+            return {}
+        with self.probe() as probe:
+            try:
+                return dict(probe.admin.command("hello"))
+            except pymongo.errors.PyMongoError:
+                return {}
+
+
+class LocalMongoSet:
+    """A private replica set of three members. Entering it starts it, leaving it stops it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.members = [_Member(folder / f"member-{number}") for number in range(SET_MEMBERS)]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def uri(self) -> str:
+        """For `pymongo.MongoClient`: all members, so that a client finds the primary whichever it is."""
+        hosts = ",".join(f"{LOOPBACK}:{member.port}" for member in self.members)
+        return f"mongodb://{hosts}/?replicaSet={REPLICA_SET}"
+
+    def start(self) -> None:
+        """Starts every member that does not run; returns when a primary takes writes. Raises as `LocalMongo.start`."""
+        self._each(self.members, _Member.start)
+        if not any("setName" in member.hello() for member in self.members):
+            self._initiate()
+        self.wait_for_primary()
+
+    def stop(self) -> None:
+        """Ends all members at once and returns when they are gone; what was journaled is there at the next start.
+
+        A primary that is asked to shut down waits seconds for the others, which are shutting down too.
+        """
+        self._each(self.members, _Member.kill)
+
+    def wait_for_primary(self) -> int:
+        """The number of the member that takes writes, once there is one. Raises StartFailed."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for number, member in enumerate(self.members):
+                if member.hello().get("isWritablePrimary"):
+                    return number
+            time.sleep(PROBE_PAUSE_SECONDS)
+        raise StartFailed(f"no member of the private replica set became primary within {START_SECONDS} s")
+
+    def kill_primary(self) -> int:
+        """Ends the primary without warning and gives its number; `start` brings it back."""
+        number = self.wait_for_primary()
+        self.members[number].kill()
+        return number
+
+    def step_down(self) -> int:
+        """Makes the primary give up its place, and gives its number. Raises StartFailed when it does not."""
+        number = self.wait_for_primary()
+        with self.members[number].probe() as probe:
+            try:
+                probe.admin.command("replSetStepDown", STEP_DOWN_SECONDS, force=True)
+            except pymongo.errors.AutoReconnect:
+                return number  # it may close its connections before it answers
+            except pymongo.errors.PyMongoError as e:
+                raise StartFailed(f"the primary of the private replica set did not step down ({e})") from e
+        return number
+
+    def _initiate(self) -> None:
+        members = [{"_id": number, "host": f"{LOOPBACK}:{member.port}"} for number, member in enumerate(self.members)]
+        settings = {
+            "electionTimeoutMillis": ELECTION_MILLISECONDS,
+            "heartbeatIntervalMillis": HEARTBEAT_MILLISECONDS,
+        }
+        with self.members[0].probe() as probe:
+            try:
+                probe.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members, "settings": settings})
+            except pymongo.errors.PyMongoError as e:
+                raise StartFailed(f"the private replica set could not be made ({e})") from e
+
+    @staticmethod
+    def _each(members: Sequence[_Member], work: Callable[[_Member], None]) -> None:
+        with ThreadPoolExecutor(len(members)) as pool:
+            running = [pool.submit(work, member) for member in members]
+        for each in running:
+            each.result()

@@ -1,0 +1,87 @@
+"""What the database holds after a run, opened with the keys of those for whom it was sealed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo.database import Database
+
+from crypto_core import letter, receipt
+from crypto_core.ids import Digest, LetterId, Milliseconds, RepositoryId, UserId
+from crypto_core.keys import SealingKey
+from crypto_core.mailbox import Entry, EntryKind, EntryRouting
+from crypto_core.sealed import SealedView
+from tests.chaos.checker import Stored, StoredEntry, StoredLetter, StoredReceipt
+
+Document = Mapping[str, Any]
+
+
+def read(database: Database[dict[str, Any]], repository: RepositoryId, keys: Mapping[UserId, SealingKey]) -> Stored:
+    """Everything of the collections that the rules are about. `keys`: the sealing key of each citizen."""
+    bodies = {(each["mailbox"], each["letter"]): each["body"] for each in database["bodies"].find()}
+    return Stored(
+        repository=repository,
+        letters=tuple(_letter(each, bodies, repository, keys) for each in database["letters"].find()),
+        receipts=tuple(_receipt(each, repository, keys) for each in database["receipts"].find()),
+        entries=tuple(_entry(each) for each in database["entries"].find()),
+        heads={
+            each["mailbox"].hex(): (int(each["number"]), each["hash"].hex()) for each in database["mailboxes"].find()
+        },
+    )
+
+
+def _letter(
+    found: Document, bodies: Mapping[Any, bytes], repository: RepositoryId, keys: Mapping[UserId, SealingKey]
+) -> StoredLetter:
+    author = UserId(found["mailbox"])
+    head = letter.open_head(_view(found, author), repository, author, _ring(keys[author]))
+    body = letter.open_body(head, bodies[found["mailbox"], found["letter"]])
+    return StoredLetter(
+        author=author.hex(),
+        letter=found["letter"].hex(),
+        recipients=tuple(sorted(user.hex() for user in head.letter.to)),
+        operation=body.partition(b"\n")[0].decode(),
+        body=hashlib.sha256(body).hexdigest(),
+        document=head.signed.digest.hex(),
+        object=found["object"].hex(),
+    )
+
+
+def _receipt(found: Document, repository: RepositoryId, keys: Mapping[UserId, SealingKey]) -> StoredReceipt:
+    reader = UserId(found["reader"])
+    opened = receipt.open_receipt(_view(found, reader), repository, reader, _ring(keys[reader])).receipt
+    return StoredReceipt(
+        author=found["mailbox"].hex(),
+        letter=found["letter"].hex(),
+        reader=reader.hex(),
+        names_author=opened.sender.hex(),
+        names_letter=opened.letter.hex(),
+        names_reader=opened.reader.user.hex(),
+        names_document=opened.document.hex(),
+        object=found["object"].hex(),
+    )
+
+
+def _entry(found: Document) -> StoredEntry:
+    routing = EntryRouting(
+        LetterId(found["letter"]), UserId(found["author"]), tuple(UserId(each) for each in found["recipients"])
+    )
+    entry = Entry(
+        int(found["number"]),
+        Milliseconds(int(found["time"])),
+        EntryKind(found["kind"]),
+        routing,
+        Digest(found["object"]),
+    )
+    return StoredEntry(found["mailbox"].hex(), entry, found["hash"].hex(), found["about"].hex())
+
+
+def _view(found: Document, reader: UserId) -> SealedView:
+    wrap = next(each["wrap"] for each in found["wraps"] if each["user"] == reader)
+    return SealedView(found["protected"], found["ciphertext"], wrap, tuple(map(Digest, found["wrap_hashes"])))
+
+
+def _ring(key: SealingKey) -> dict[bytes, SealingKey]:
+    return {key.public.key_id: key}

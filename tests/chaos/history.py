@@ -208,7 +208,9 @@ def _ended(operation: Operation, line: dict[str, Any]) -> Operation:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    for line in path.read_bytes().splitlines():
+    # While the client works, the end of its last line may not be there yet.
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    for line in whole.splitlines():
         yield json.loads(line)
 
 

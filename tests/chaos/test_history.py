@@ -74,3 +74,11 @@ def test_notes_are_appended_whole(tmp_path: Path):
             other.forged("other")
     assert len(history.load(tmp_path).forgeries) == 100
     assert (tmp_path / "wire-0.jsonl").stat().st_mode & 0o077 == 0
+
+
+def test_a_line_that_is_being_written_is_not_read_yet(tmp_path: Path):
+    with Notes(tmp_path, "wire-0") as notes:
+        notes.invoke(Kind.LIST, MARIA)
+        with notes.path.open("ab") as file:
+            file.write(b'{"at": 1, "event": "inv')
+        assert len(history.load(tmp_path).operations) == 1

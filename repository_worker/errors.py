@@ -5,6 +5,7 @@
     ├── Rejected               a message that gets no reply and becomes a dead letter; `reason` is the metric's label
     ├── StorageError           the database did what it must not, or holds what it must not
     │   ├── StorageUnavailable the database does not answer now: the same work is done again when it is back
+    │   ├── SchemaRefused      its documents are of a version that this release does not serve
     │   ├── CounterUsed        another envelope was accepted under this counter
     │   └── Conflict           something else is stored under this id
     ├── HomeError              the repository's folder: missing, damaged, or not this repository's
@@ -46,6 +47,10 @@ class StorageError(WorkerError):
 
 class StorageUnavailable(StorageError):
     """The database does not answer now. Nothing was stored, or it is not known whether: repeating is safe."""
+
+
+class SchemaRefused(StorageError):
+    """The database is of a version that this release does not serve."""
 
 
 class CounterUsed(StorageError):

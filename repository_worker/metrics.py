@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-LOOPBACK: Final = "127.0.0.1"
+#: Upper bounds of the buckets: stages take fractions of a millisecond, messages milliseconds, queues up to minutes.
+_STAGE_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_AGE_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0)
+_MESSAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -48,7 +54,53 @@ class Metrics:
         self.held = Gauge(
             "smr_messages_held", "Messages taken from the broker and not yet acknowledged.", registry=self.registry
         )
+        self.commands = Counter(
+            "smr_commands",
+            "Commands that got a signed reply, by the command's name and outcome (ok, or the refusal's code).",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
+        self.stages = Histogram(
+            "smr_stage_seconds",
+            "Time that a stage of the pipeline took for one batch, in seconds, by stage.",
+            ["stage"],
+            buckets=_STAGE_SECONDS,
+            registry=self.registry,
+        )
+        self.batches = Histogram(
+            "smr_batch_messages", "Messages handled together.", buckets=_MESSAGES, registry=self.registry
+        )
+        self.ages = Histogram(
+            "smr_command_age_seconds",
+            "Time from when its client dated a command to when it was handled, in seconds, by the clocks of both: the "
+            "age of the queue, and of what was sent again.",
+            buckets=_AGE_SECONDS,
+            registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "smr_queue_messages", "Messages that wait in the command queue for a worker.", registry=self.registry
+        )
+        self.dead_letters = Gauge(
+            "smr_dead_letters",
+            "Messages in the dead-letter queue, for the operator to look at.",
+            registry=self.registry,
+        )
+        self.sessions = Gauge("smr_sessions", "Sessions that are open in the whole repository.", registry=self.registry)
+        self.observed = Gauge(
+            "smr_observed_timestamp_seconds",
+            "When queue, dead letters and sessions were last counted, in seconds since 1970.",
+            registry=self.registry,
+        )
 
-    def serve(self, port: int) -> None:
-        """Answers Prometheus on loopback, from a thread of its own. Raises OSError when the port is taken."""
-        start_http_server(port, addr=LOOPBACK, registry=self.registry)
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures a stage of the pipeline, however it ends. `name` is one of a few fixed words."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages.labels(name).observe(time.perf_counter() - started)
+
+    def reconnects(self) -> float:
+        """How often the connection to the broker was lost so far."""
+        return self.registry.get_sample_value("smr_broker_reconnects_total") or 0.0

@@ -85,7 +85,9 @@ class Settings(BaseSettings):
         default=REMEMBER_FOR.total_seconds(), description="Seconds that the answer about a certificate is remembered."
     )
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        default=0, description="Port on loopback for Prometheus; 0: none. Further worker processes take the next ports."
+        default=0,
+        description="Port on loopback for /metrics, /live and /ready; 0: none. Further worker processes take the next "
+        "ports.",
     )
     log_format: Literal["auto", "text", "json"] = Field(
         default="auto", description="How to log: for people on a terminal, as JSON otherwise."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -14,17 +15,22 @@ import structlog
 from pki.fetchers import HttpCrlFetcher
 from pki.validator import IdentityValidator
 from repository_worker.errors import HomeError, StorageUnavailable
+from repository_worker.health import Health, HealthServer
 from repository_worker.identities import Identities
 from repository_worker.keys import Home, KekRing, RepositoryKeystore, now_ms
 from repository_worker.metrics import Metrics
+from repository_worker.observer import Observer
 from repository_worker.pipeline import Pipeline, RepositoryState
 from repository_worker.sessions import Sessions
 from repository_worker.settings import Settings
 from repository_worker.storage.mongo import MongoStorage, connect
+from repository_worker.storage.operations import Migration, Operations
 from repository_worker.transport.consumer import Consumer
 
 #: Between two looks for KEKs that nothing lives under any more; seconds.
 KEK_ROUND_SECONDS = 600.0
+#: Between two questions for the schema's version while the database does not answer; seconds.
+SCHEMA_PAUSE_SECONDS = 0.5
 
 
 def run(
@@ -35,9 +41,9 @@ def run(
     `number` tells several workers of one command apart; `on_ready` is called when messages first begin to flow.
     """
     metrics = Metrics()
-    if settings.metrics_port:
-        metrics.serve(settings.metrics_port + number)
     storage = open_storage(settings, opened)
+    operations = open_operations(settings)
+    health = Health(metrics, storage.probe)
     ring = Home(settings.home).ring(opened)
     pipeline = build_pipeline(settings, opened, storage, ring, metrics)
     name = f"smr-worker {os.getpid()}"
@@ -46,6 +52,7 @@ def run(
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         ended.set()
+        health.stopping()
         consumer.stop()
 
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -53,15 +60,41 @@ def run(
     # Not fatal: a database that is down is waited for when there is something to store.
     _quietly(storage.limit_transactions)
     threading.Thread(target=_retire_keks, args=(ring, storage, ended), name="keks", daemon=True).start()
-    try:
-        consumer.run(on_ready=_once(on_ready))
-    finally:
-        storage.close()
+    announce = _once(on_ready)
+
+    def ready() -> None:
+        health.consuming()
+        announce()
+
+    with contextlib.ExitStack() as ending:
+        ending.callback(storage.close)
+        ending.callback(operations.close)
+        if settings.metrics_port:
+            ending.enter_context(HealthServer(health, settings.metrics_port + number))
+            ending.enter_context(Observer(settings.broker(), operations, metrics))
+        _await_schema(operations, storage, ended)
+        consumer.run(on_ready=ready)
 
 
 def open_storage(settings: Settings, opened: RepositoryKeystore) -> MongoStorage:
     """The storage of this repository."""
     return MongoStorage(connect(settings.mongo()), settings.mongo_database, opened.repository)
+
+
+def open_operations(settings: Settings) -> Operations:
+    """The same database as its operator sees it."""
+    return Operations(connect(settings.mongo()), settings.mongo_database)
+
+
+def prepare(operations: Operations, storage: MongoStorage) -> int:
+    """Collections, validators and indexes, and documents of this release's version. Gives the schema's version."""
+    storage.prepare()
+    return operations.migrate(migrations(storage))
+
+
+def migrations(storage: MongoStorage) -> dict[int, Migration]:
+    """The step from each older version to the next one."""
+    return {0: storage.prepare}
 
 
 def build_pipeline(
@@ -83,6 +116,19 @@ def build_pipeline(
     sessions = Sessions(storage, ring, seconds=settings.session_cache_seconds, entries=settings.session_cache_entries)
     state = RepositoryState(opened.identity, ring, home.signed_descriptor())
     return Pipeline(state, storage, sessions, Identities(validator), metrics)
+
+
+def _await_schema(operations: Operations, storage: MongoStorage, ended: threading.Event) -> None:
+    """Returns when the documents have a version that this release serves. Raises StorageError when they never will."""
+    while not ended.is_set():
+        try:
+            stamp = operations.migrate(migrations(storage))
+        except StorageUnavailable as error:
+            structlog.get_logger("worker").warning("database", error=str(error))
+            ended.wait(SCHEMA_PAUSE_SECONDS)
+        else:
+            structlog.get_logger("worker").info("schema", version=stamp)
+            return
 
 
 def _retire_keks(ring: KekRing, storage: MongoStorage, ended: threading.Event) -> None:

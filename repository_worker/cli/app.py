@@ -3,6 +3,7 @@
     init         make a repository: operator root, keys, descriptor, the broker's topology, the database's indexes
     run          work: take commands until told to stop
     descriptor   show, export or issue anew what clients need to know
+    doctor       look everything over and say what to do
     dead         dead letters: list, show, requeue, drop
     dev          a whole private stack in the foreground
 
@@ -28,7 +29,7 @@ from crypto_core.descriptor import Descriptor
 from crypto_core.errors import ProtocolError
 from pki.errors import PkiError
 from repository_worker import logs
-from repository_worker.cli import common, dead
+from repository_worker.cli import common, dead, doctor
 from repository_worker.cli.common import Json
 from repository_worker.errors import WorkerError
 from repository_worker.keys import now_ms
@@ -44,6 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(dead.app, name="dead")
+app.command()(doctor.doctor)
 
 
 @app.command()
@@ -123,14 +125,17 @@ def dev(
 
 
 def _prepare(settings: Settings, shown: Descriptor) -> None:
+    from repository_worker import worker
     from repository_worker.storage.mongo import MongoStorage, connect
 
     with connect_broker(settings.operator_broker(), name="smr-repository init") as connection:
         topology.declare(connection.channel())
     storage = MongoStorage(connect(settings.mongo()), settings.mongo_database, shown.repository)
+    operations = worker.open_operations(settings)
     try:
-        storage.prepare()
+        worker.prepare(operations, storage)
     finally:
+        operations.close()
         storage.close()
 
 

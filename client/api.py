@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from client import session
-from client.commands import box, card, key, pending, read, receipt, register, send, status
+from client.commands import box, card, key, pending, proof, read, receipt, register, send, status
 from client.commands import init as init_command
 from client.commands import people as people_command
 from client.commands.box import ListedLetter
@@ -28,6 +28,7 @@ from client.commands.init import Installed, OperatorRoot
 from client.commands.key import KeySummary
 from client.commands.pending import Resumed
 from client.commands.people import FoundPerson
+from client.commands.proof import KeptAlarm
 from client.commands.read import ReadLetter
 from client.commands.receipt import ReceiptSent
 from client.commands.register import Registered
@@ -144,6 +145,16 @@ class Repository:
         """The same keys under another passphrase."""
         with boundary():
             return key.change_passphrase(self._context)
+
+    def alarms(self) -> tuple[KeptAlarm, ...]:
+        """The contradictions of the repository that this home kept, each judged now."""
+        with boundary():
+            return proof.alarms(self._context.home)
+
+    def export_proof(self, name: str, target: Path) -> KeptAlarm:
+        """Writes the proof of one alarm to a new file, for others to judge."""
+        with boundary():
+            return proof.export(self._context.home, name, target)
 
     def close(self) -> None:
         """Drops the connection; the kept session stays."""

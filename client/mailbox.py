@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 from client.context import Context
 from client.errors import MailboxAlarm
+from client.state import files
 from client.state.chain import Chain, ChainStore, Link
 from client.state.home import Alarm
+from client.state.pin import Pin
 from client.state.session import LiveSession
 from crypto_core import commands, mailbox
 from crypto_core.commands import BoxEntry, BoxResult
@@ -128,12 +130,17 @@ class Mailbox:
 
     def _alarm(self, reason: str, chain: Chain, shown: bytes) -> MailboxAlarm:
         what = f"The mailbox that the repository shows contradicts what it signed before: {reason}."
-        name = f"{to_text(self._context.now()).replace(':', '')}-{secrets.token_hex(4)}"
-        path = self._context.home.raise_alarm(Alarm(what, chain.head, shown), name)
+        now = self._context.now()
+        name = f"{to_text(now).replace(':', '')}-{secrets.token_hex(4)}"
+        known = files.load_document(self._context.home.pin, Pin)
+        descriptor = known.descriptor if known else b""
+        alarm = Alarm(what, now, self.owner, descriptor, chain.head, shown)
+        path = self._context.home.raise_alarm(alarm, name)
         return MailboxAlarm(
             what,
             "Letters or receipts may have been dropped, replaced or reordered. Do not rely on what it shows.",
-            f"Both signed states are kept in {path}: they are proof. Tell the operator and your correspondents.",
+            f"What it signed is kept in {path}; smr proof shows what that proves. Tell the operator and your "
+            "correspondents.",
             evidence=str(path),
         )
 

@@ -205,6 +205,29 @@ def status(run: Run, letter: Letter) -> View:
     return views.status(run.repository.status(letter))
 
 
+@command(app, "proof")
+def proof(
+    run: Run,
+    alarm: Annotated[str, typer.Argument(metavar="[ALARM]", help="The name of an alarm, or a beginning of it.")] = "",
+    export: Annotated[Path | None, typer.Option(metavar="FILE", help="Write its proof to a new file.")] = None,
+    verify: Annotated[Path | None, typer.Option(metavar="FILE", help="Judge a proof from anybody.")] = None,
+) -> View:
+    """Show when the repository contradicted what it had signed, and make or judge proof of it."""
+    from client.cli import views
+    from client.errors import Usage
+
+    if verify is not None:
+        from client.commands.proof import PROOF_BYTES
+        from client.commands.proof import verify as judge
+
+        return views.judged(*judge(_read_file(verify, PROOF_BYTES)))
+    if (export is None) != (not alarm):
+        raise Usage("An alarm and a file are needed together.", action="smr proof ALARM --export FILE.")
+    if export is not None:
+        return views.alarms((run.repository.export_proof(alarm, export),))
+    return views.alarms(run.repository.alarms())
+
+
 @command(session_app, "open")
 def session_open(run: Run) -> View:
     """Open a session with the card."""

@@ -13,6 +13,7 @@ from client.commands.card import CardReport
 from client.commands.init import Installed
 from client.commands.key import KeySummary
 from client.commands.people import FoundPerson
+from client.commands.proof import Contradiction, Judgement, KeptAlarm, Proof
 from client.commands.read import ReadLetter
 from client.commands.receipt import ReceiptSent
 from client.commands.register import Registered
@@ -20,6 +21,7 @@ from client.commands.send import Sent
 from client.commands.status import LetterStatus, ReceiptStatus, Verdict
 from client.errors import Check, ClientError, ExitCode
 from client.session import SessionInfo
+from crypto_core.mailbox import Head
 from crypto_core.moments import to_datetime
 
 
@@ -337,6 +339,79 @@ def keys(found: KeySummary, what: str) -> View:
         screen.line(f"{screen.mark(True)} {what}: {found.sealing_keys} sealing keys, {found.added} new here.")
 
     return View({"sealing_keys": found.sealing_keys, "added": found.added, "current": found.current}, show)
+
+
+_CONTRADICTIONS = {
+    Contradiction.FORKED: "It signed two different entries under one number: proven.",
+    Contradiction.ROLLED_BACK: "It signed a shorter mailbox after a longer one: proven.",
+    Contradiction.NOT_PROVEN: "The two signed heads alone do not contradict each other: not proven to others.",
+}
+
+
+def alarms(found: Sequence[KeptAlarm]) -> View:
+    def show(screen: Screen) -> None:
+        if not found:
+            screen.line("There are no alarms: the repository never contradicted what it signed.")
+        for each in found:
+            screen.line(f"{screen.mark(False)} {each.name}")
+            screen.line(f"  {safe_text(each.alarm.what)}")
+            if each.judgement is None:
+                screen.line(f"  {safe_text(each.problem)}: not proven to others.")
+            else:
+                screen.line(f"  {_CONTRADICTIONS[each.judgement.contradiction]}")
+
+    return View({"alarms": [_alarm_json(each) for each in found]}, show)
+
+
+def judged(proof: Proof, found: Judgement) -> View:
+    proven = found.contradiction is not Contradiction.NOT_PROVEN
+
+    def show(screen: Screen) -> None:
+        screen.line(f"{screen.mark(proven)} {_CONTRADICTIONS[found.contradiction]}")
+        screen.pairs(
+            [
+                ("repository", f"{safe_text(found.repository.name)} ({found.repository.repository})"),
+                ("operator root", found.root_fingerprint),
+                ("mailbox", proof.mailbox.hex()),
+                ("signed first", _head_text(found.seen)),
+                ("signed then", _head_text(found.shown)),
+            ]
+        )
+        screen.line(
+            "Compare the operator root with the one that the operator publishes: without that nothing is proven."
+        )
+
+    return View(_judgement_json(found), show, ExitCode.OK if proven else ExitCode.CHECK_FAILED)
+
+
+def _head_text(head: Head | None) -> str:
+    return f"entry {head.number} is {head.entry.hex()[:16]}, {moment(to_datetime(head.time))}" if head else "nothing"
+
+
+def _alarm_json(each: KeptAlarm) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "what": each.alarm.what,
+        "problem": each.problem or None,
+        "judgement": _judgement_json(each.judgement) if each.judgement else None,
+    }
+
+
+def _judgement_json(found: Judgement) -> dict[str, Any]:
+    return {
+        "contradiction": found.contradiction.value,
+        "proven": found.contradiction is not Contradiction.NOT_PROVEN,
+        "repository_id": found.repository.repository,
+        "operator_root": found.root_fingerprint,
+        "seen": _head_json(found.seen),
+        "shown": _head_json(found.shown),
+    }
+
+
+def _head_json(head: Head | None) -> dict[str, Any] | None:
+    if head is None:
+        return None
+    return {"number": head.number, "entry": head.entry.hex(), "signed": json_moment(to_datetime(head.time))}
 
 
 def error_json(error: ClientError) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from typing import Annotated
 from client.errors import LocalState, NotAllowed
 from client.state import files
 from crypto_core import limits
-from crypto_core.ids import UserId, UserIdField
+from crypto_core.ids import MomentField, UserId, UserIdField
 from crypto_core.schema import Size
 
 
@@ -37,9 +37,15 @@ class _Identity:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Two things that the repository showed and that cannot both be true. The heads are as it signed them."""
+    """Two things that the repository showed and that cannot both be true. The heads are as it signed them.
+
+    `descriptor` is the one that was current when it was raised, and empty in a home without a pin.
+    """
 
     what: str
+    raised: MomentField
+    mailbox: UserIdField
+    descriptor: Annotated[bytes, Size(0, limits.HANDSHAKE_BYTES)]
     seen: Annotated[bytes, Size(0, limits.KIB)]
     shown: Annotated[bytes, Size(0, limits.KIB)]
 
@@ -90,6 +96,10 @@ class Home:
     def opened(self) -> Path:
         return self.path / "opened"
 
+    @property
+    def alarms(self) -> Path:
+        return self.path / "alarms"
+
     def chain(self, user: UserId) -> Path:
         return self.path / "chain" / user.hex()
 
@@ -128,7 +138,7 @@ class Home:
 
     def raise_alarm(self, alarm: Alarm, name: str) -> Path:
         """Keeps the evidence of a contradiction and says where."""
-        path = self.path / "alarms" / f"{name}.json"
+        path = self.alarms / f"{name}.json"
         files.save_document(path, alarm)
         return path
 

@@ -1,0 +1,147 @@
+"""Proof against a repository: the alarms that this home kept, as files that anybody can judge.
+
+A proof holds what the repository signed at two times, and its descriptor, in which its key stands under its operator's
+root. Whoever judges needs nothing else, no home and no network, but must know from another source that the operator
+root is the repository's: its fingerprint is shown.
+
+    forked        one number, two entries: both cannot be true
+    rolled back   signed later, and the mailbox is shorter
+    not proven    the heads alone can both be true; what did not fit were entries, which only the owner saw
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from client.errors import CheckFailed, NotFound, Usage
+from client.state import files, pin
+from client.state.home import Alarm, Home
+from crypto_core import canonical_json, descriptor, limits, mailbox, schema, suite
+from crypto_core.descriptor import Descriptor
+from crypto_core.errors import ProtocolError
+from crypto_core.ids import Milliseconds, MomentField, UserIdField
+from crypto_core.mailbox import Head
+from crypto_core.schema import Size
+from pki.errors import PkiError
+
+PROOF_BYTES = 64 * limits.KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The file. `seen` was verified first, `shown` afterwards; both are signed heads of `mailbox`."""
+
+    what: Annotated[str, Size(1, 2 * limits.KIB)]
+    raised: MomentField
+    mailbox: UserIdField
+    descriptor: Annotated[bytes, Size(1, limits.HANDSHAKE_BYTES)]
+    seen: Annotated[bytes, Size(0, limits.KIB)]
+    shown: Annotated[bytes, Size(0, limits.KIB)]
+
+
+class Contradiction(enum.Enum):
+    """What two heads of one mailbox say about who signed them."""
+
+    FORKED = "forked"
+    ROLLED_BACK = "rolled back"
+    NOT_PROVEN = "not proven"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A proof whose signatures hold. A head is None where the proof has none."""
+
+    contradiction: Contradiction
+    repository: Descriptor
+    root_fingerprint: str
+    seen: Head | None
+    shown: Head | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAlarm:
+    """An alarm of this home. `judgement` is None when what was shown cannot be verified, and `problem` says why."""
+
+    name: str
+    alarm: Alarm
+    judgement: Judgement | None
+    problem: str
+
+
+def alarms(home: Home) -> tuple[KeptAlarm, ...]:
+    """Every alarm that was kept, the oldest first. Raises LocalState for a damaged file."""
+    return tuple(_kept(path) for path in sorted(home.alarms.glob("*.json")))
+
+
+def export(home: Home, name: str, target: Path) -> KeptAlarm:
+    """Writes the proof of one alarm, named by an unambiguous beginning, to a new file."""
+    found = [each for each in alarms(home) if each.name.startswith(name)]
+    if len(found) != 1:
+        raise NotFound(
+            f"{len(found)} alarms begin with {name!r}.",
+            "One is needed to write its proof.",
+            "See smr proof, then name it.",
+        )
+    proof = _proof(found[0].alarm)
+    try:
+        with target.open("xb") as file:
+            file.write(canonical_json.encode(schema.to_document(proof)))
+    except FileExistsError as error:
+        raise Usage(f"{target} exists already.", "It is never written over.", "Choose another name.") from error
+    return found[0]
+
+
+def verify(data: bytes) -> tuple[Proof, Judgement]:
+    """Judges a proof from anywhere. Raises CheckFailed when it is no proof, or when a signature in it is not valid."""
+    try:
+        proof = schema.from_document(Proof, canonical_json.decode(data, PROOF_BYTES))
+        return proof, judge(proof)
+    except (ProtocolError, PkiError) as error:
+        raise CheckFailed(
+            f"This proves nothing: {error}.",
+            "What is in the file was not signed by the repository that it names, or was changed afterwards.",
+            "Ask for the file again, from who saw the alarm.",
+        ) from error
+
+
+def judge(proof: Proof) -> Judgement:
+    """What the heads of a proof say. Raises ProtocolError or OperatorError when a signature does not hold."""
+    signed = descriptor.read(proof.descriptor)
+    root = suite.sha256(signed.chain[-1])
+    # Valid when the alarm was raised: a proof does not expire with the descriptor.
+    repository = pin.verify(signed, root, Milliseconds(proof.raised))
+    seen, shown = (_head(data, repository, proof) for data in (proof.seen, proof.shown))
+    return Judgement(_contradiction(seen, shown), repository, root.hex(), seen, shown)
+
+
+def _head(data: bytes, repository: Descriptor, proof: Proof) -> Head | None:
+    return mailbox.read_head(data, repository.verify_key, repository.repository, proof.mailbox) if data else None
+
+
+def _contradiction(seen: Head | None, shown: Head | None) -> Contradiction:
+    if seen is None or shown is None:
+        return Contradiction.NOT_PROVEN
+    if seen.number == shown.number and seen.entry != shown.entry:
+        return Contradiction.FORKED
+    earlier, later = sorted((seen, shown), key=lambda head: head.time)
+    # Of one moment either may have been signed first; only a later signature under a shorter chain is a lie.
+    if earlier.time < later.time and later.number < earlier.number:
+        return Contradiction.ROLLED_BACK
+    return Contradiction.NOT_PROVEN
+
+
+def _kept(path: Path) -> KeptAlarm:
+    alarm = files.load_document(path, Alarm)
+    if alarm is None:
+        raise files.unusable(path, "it is gone")
+    try:
+        return KeptAlarm(path.stem, alarm, judge(_proof(alarm)), "")
+    except (ProtocolError, PkiError) as error:
+        return KeptAlarm(path.stem, alarm, None, str(error))
+
+
+def _proof(alarm: Alarm) -> Proof:
+    return Proof(alarm.what, alarm.raised, alarm.mailbox, alarm.descriptor, alarm.seen, alarm.shown)

@@ -83,10 +83,11 @@ class CounterRecord:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One effect and the envelope that asked for it."""
+    """One effect and the envelope that asked for it; `repeated` when that envelope was seen before."""
 
     effect: Effect
     counter: CounterRecord
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

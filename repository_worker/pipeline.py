@@ -12,6 +12,10 @@ The order of the checks on a command, each with what follows when it fails:
                                      refused
     8. authorisation and the rest    refused by the handler
 
+Messages come in batches: each stage (open, look at the counters, decide, commit, seal) is done for the whole batch, so
+that a batch costs one look at the counters and one commit. What may take long leaves the batch and is handled alone;
+what fails ends alone.
+
 A refusal is signed and sealed as every reply. The reply goes out only when the effect is stored. When the storage is
 down, StorageUnavailable passes through: the caller keeps the message and brings it again. A fault of our own in a
 handler is logged with a reference, the client is told UNAVAILABLE with that reference, and the message is kept as a
@@ -25,9 +29,10 @@ from __future__ import annotations
 import enum
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -43,8 +48,8 @@ from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, RepositoryIdentity, SessionLimits
 from repository_worker import handlers
 from repository_worker.effects import Change, CounterRecord, Outcome
-from repository_worker.errors import Conflict, CounterUsed, Refused, Rejected, StorageUnavailable
-from repository_worker.handlers import Caller, Context
+from repository_worker.errors import Conflict, CounterUsed, Refused, Rejected, StorageError, StorageUnavailable
+from repository_worker.handlers import Caller, Context, Decision
 from repository_worker.handlers.confirm import require_login
 from repository_worker.identities import Identities
 from repository_worker.keys import KekRing, now_ms
@@ -56,6 +61,10 @@ from repository_worker.storage.interface import Storage
 _SIGN1_START: Final = b"\xd2"
 _ENCRYPT_START: Final = b"\xd8\x60"
 _REFERENCE_BYTES: Final = 5
+#: Larger messages are handled alone: opening one of 8 MiB takes as long as a batch of small ones. Bytes.
+BATCHED_BYTES: Final = 128 * 1024
+
+T = TypeVar("T")
 
 
 class Verdict(enum.Enum):
@@ -99,8 +108,48 @@ class RepositoryState:
     limits: SessionLimits = DEFAULT_LIMITS
 
 
+@dataclass(frozen=True, slots=True)
+class _Answerable:
+    """Whom to answer and how: known once a message is authentic, with the nonce that even a refusal is bound to."""
+
+    queue: str
+    nonce: bytes = field(repr=False)
+    now: Milliseconds
+    seal: Callable[[bytes], bytes] = field(repr=False)
+
+    def reply(self, body: bytes) -> Reply:
+        return Reply(self.queue, self.seal(body))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An authentic command, opened and not yet decoded."""
+
+    request: CommandEnvelope
+    record: SessionRecord
+    body: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Case:
+    """A message on its way to its end; each stage adds what it found."""
+
+    message: Message
+    kind: str | None = "unreadable"  #: None: rejected, which is counted elsewhere
+    answerable: _Answerable | None = None
+    asked: _Asked | None = None
+    repeated: bool = False
+    decision: Decision | None = None
+    aside: bool = False  #: to be handled alone
+    end: Handled | None = None
+
+
+class _HandleAlone(Exception):
+    """The message would hold up the others of its batch."""
+
+
 class Pipeline:
-    """Handles one message at a time in each thread that calls it. Thread-safe."""
+    """Handles one message or one batch at a time in each thread that calls it. Thread-safe."""
 
     def __init__(
         self,
@@ -121,87 +170,151 @@ class Pipeline:
         self._log = structlog.get_logger("pipeline")
 
     def handle(self, message: Message) -> Handled:
-        """Takes a message to its end. Raises StorageUnavailable, and nothing else."""
+        """Takes a message to its end, however long that takes. Raises StorageUnavailable, and nothing else."""
+        (end,) = self._run([message], alone=True)
+        if end is None:
+            raise StorageUnavailable("the database is too busy with changes of one mailbox")
+        return end
+
+    def handle_batch(self, messages: Sequence[Message]) -> list[Handled | None]:
+        """Takes messages to their ends with one commit for all; None stands for those to `handle` one by one.
+
+        These are the ones that may take long (negotiations, registrations, the directory, large letters), and a change
+        that did not come through beside others. Raises StorageUnavailable, and nothing else: then no message of the
+        batch was answered, and all of it may be brought again.
+        """
+        return self._run(messages, alone=False)
+
+    def _run(self, messages: Sequence[Message], *, alone: bool) -> list[Handled | None]:
         started = time.perf_counter()
+        cases = [_Case(message) for message in messages]
+        for case in cases:
+            with self._settling(case):
+                self._route(case, alone=alone)
+        self._look_at_counters(_waiting(cases))
+        for case in _waiting(cases):
+            with self._settling(case):
+                self._decide(case, alone=alone)
+        self._commit(_waiting(cases))
+        for case in cases:
+            if case.end is not None and case.kind is not None:
+                self._metrics.handled.labels(case.kind).inc()
+                self._metrics.seconds.labels(case.kind).observe(time.perf_counter() - started)
+        return [case.end for case in cases]
+
+    @contextmanager
+    def _settling(self, case: _Case) -> Iterator[None]:
+        """Whatever one message provokes ends that message, and no other of its batch."""
         try:
-            kind, handled = self._route(message)
+            yield
         except StorageUnavailable:
             raise
+        except _HandleAlone:
+            case.aside = True
         except Rejected as error:
-            return self._reject(error.reason)
-        except Exception:  # noqa: BLE001 - whatever a message provokes, the next one must find a worker
-            self._log.exception("fault", reference=_reference())
-            return self._reject("fault")
-        self._metrics.handled.labels(kind).inc()
-        self._metrics.seconds.labels(kind).observe(time.perf_counter() - started)
-        return handled
+            self._reject(case, error.reason)
+        except Exception as error:  # noqa: BLE001 - the next message must find a worker
+            if case.answerable is None:
+                self._log.exception("fault", reference=_reference())
+                self._reject(case, "fault")
+            else:
+                case.end = self._refuse(case.answerable, error)
 
-    def _reject(self, reason: str) -> Handled:
+    def _reject(self, case: _Case, reason: str) -> None:
         self._metrics.dead.labels(reason).inc()
         self._log.info("rejected", reason=reason)
-        return Handled(Verdict.DEAD_LETTER)
+        case.kind, case.end = None, Handled(Verdict.DEAD_LETTER)
 
-    def _route(self, message: Message) -> tuple[str, Handled]:
-        if len(message.body) > limits.ENVELOPE_BYTES:
+    def _refuse(self, answerable: _Answerable, error: Exception) -> Handled:
+        """The end of an authentic message that got no result."""
+        verdict = Verdict.DONE
+        match error:
+            case Refused():
+                code, text = error.code, error.message
+            case CounterUsed():
+                code = ErrorCode.COUNTER_USED
+                text = "Another command was accepted under this counter; send this one again under the next."
+            case Conflict():
+                code, text = ErrorCode.CONFLICT, f"Not accepted: {error}."
+            case _:  # our fault, not the client's: logged, told, kept
+                reference = _reference()
+                self._log.error("fault", reference=reference, exc_info=error)
+                self._metrics.dead.labels("fault").inc()
+                code, verdict = ErrorCode.UNAVAILABLE, Verdict.DEAD_LETTER
+                text = f"The repository failed at this command and keeps it for its operator; tell them {reference}."
+        self._metrics.refused.labels(code.value).inc()
+        self._log.info("refused", code=code.value)
+        refusal = commands.encode_refusal(answerable.nonce, answerable.now, code, text)
+        return Handled(verdict, answerable.reply(refusal))
+
+    def _route(self, case: _Case, *, alone: bool) -> None:
+        body = case.message.body
+        if len(body) > limits.ENVELOPE_BYTES:
             raise Rejected("size")
-        if message.body.startswith(_ENCRYPT_START):
-            return "hello", self._hello(message)
-        if not message.body.startswith(_SIGN1_START):
+        if not alone and (len(body) > BATCHED_BYTES or body.startswith(_ENCRYPT_START)):
+            raise _HandleAlone
+        if body.startswith(_ENCRYPT_START):
+            return self._hello(case)
+        if not body.startswith(_SIGN1_START):
             raise Rejected("decoding")
         try:
-            signed = cose.read_sign1(message.body, limits.ENVELOPE_BYTES)
+            signed = cose.read_sign1(body, limits.ENVELOPE_BYTES)
             label = cose.label_of(signed.headers)
             if label == labels.DESCRIPTOR_REQUEST:
-                return "descriptor", self._descriptor(message, signed)
-            request = envelope.from_message(signed, suite.sha256(message.body))
+                return self._descriptor(case, signed)
+            request = envelope.from_message(signed, suite.sha256(body))
         except ProtocolError as error:
             raise Rejected("decoding") from error
-        if request.label == labels.CONFIRM:
-            return "confirm", self._confirm(message, request)
-        return self._command(message, request)
+        if request.label != labels.CONFIRM:
+            return self._open_command(case, request)
+        if not alone:
+            raise _HandleAlone
+        return self._confirm(case, request)
+
+    def _seal(self, keys: TrafficKeys, request: CommandEnvelope) -> Callable[[bytes], bytes]:
+        signing = self._repository.identity.signing
+        return lambda body: envelope.seal_reply(signing, keys, request.counter, request.request_hash, body)
 
     # --- before a session ---------------------------------------------------------------------------------------------
 
-    def _descriptor(self, message: Message, signed: cose.Sign1) -> Handled:
-        if len(message.body) > limits.HANDSHAKE_BYTES:
+    def _descriptor(self, case: _Case, signed: cose.Sign1) -> None:
+        case.kind = "descriptor"
+        if len(case.message.body) > limits.HANDSHAKE_BYTES:
             raise Rejected("size")
         request = descriptor.read_request(signed)
-        queue = _reply_queue(message, request.app_key)
+        queue = _reply_queue(case.message, request.app_key)
         signing = self._repository.identity.signing
         answer = descriptor.answer(signing, request.nonce, self._repository.descriptor, self._clock())
-        return Handled(Verdict.DONE, Reply(queue, answer))
+        case.end = Handled(Verdict.DONE, Reply(queue, answer))
 
-    def _hello(self, message: Message) -> Handled:
-        _require_reply_form(message)  # costs nothing, and spares opening what could not be answered
+    def _hello(self, case: _Case) -> None:
+        case.kind = "hello"
+        _require_reply_form(case.message)  # costs nothing, and spares opening what could not be answered
         now = self._clock()
         kek = self._repository.ring.current(now)
+        identity, bounds = self._repository.identity, self._repository.limits
         try:
-            answered = session.answer_hello(message.body, self._repository.identity, kek, now, self._repository.limits)
+            answered = session.answer_hello(case.message.body, identity, kek, now, bounds)
         except OutOfTime as error:
             raise Rejected("clock") from error
         except ProtocolError as error:
             raise Rejected("hello") from error
-        return Handled(Verdict.DONE, Reply(_reply_queue(message, answered.app_key.raw), answered.answer))
+        queue = _reply_queue(case.message, answered.app_key.raw)
+        case.end = Handled(Verdict.DONE, Reply(queue, answered.answer))
 
-    def _confirm(self, message: Message, request: CommandEnvelope) -> Handled:
+    def _confirm(self, case: _Case, request: CommandEnvelope) -> None:
+        case.kind = "confirm"
         now = self._clock()
         cookie, nonce = self._read_confirm(request)
-        queue = _reply_queue(message, cookie.app_key)
-        repository = self._repository
-        identity, ring = repository.identity, repository.ring
-
-        def seal(body: bytes) -> bytes:
-            return envelope.seal_reply(identity.signing, cookie.keys, request.counter, request.request_hash, body)
-
-        def decide() -> bytes:
-            opened = _open_confirm(request, ring, identity.repository, now)
-            require_login(opened, self._storage, self._context(now))
-            effect = self._sessions.seal(opened.record(), now)
-            used = CounterRecord(cookie.session, request.counter, request.request_hash, cookie.expires)
-            self._storage.commit(Change(effect, used))
-            return session.seal_active(identity, opened, now)
-
-        return self._answer(queue, nonce, now, seal, decide)
+        queue = _reply_queue(case.message, cookie.app_key)
+        case.answerable = _Answerable(queue, nonce, now, self._seal(cookie.keys, request))
+        identity = self._repository.identity
+        opened = _open_confirm(request, self._repository.ring, identity.repository, now)
+        require_login(opened, self._storage, self._context(now))
+        effect = self._sessions.seal(opened.record(), now)
+        used = CounterRecord(cookie.session, request.counter, request.request_hash, cookie.expires)
+        self._storage.commit(Change(effect, used))
+        case.end = Handled(Verdict.DONE, Reply(queue, session.seal_active(identity, opened, now)))
 
     def _read_confirm(self, request: CommandEnvelope) -> tuple[Cookie, bytes]:
         """The cookie, after the app's signature was verified, and the nonce that a refusal is bound to."""
@@ -215,53 +328,61 @@ class Pipeline:
             raise Rejected("nonce")
         return cookie, nonce
 
-    # --- in a session -------------------------------------------------------------------------------------------------
+    # --- in a session: open, look at the counter, decide, commit ------------------------------------------------------
 
-    def _command(self, message: Message, request: CommandEnvelope) -> tuple[str, Handled]:
+    def _open_command(self, case: _Case, request: CommandEnvelope) -> None:
         record = self._sessions.find(request.session)
         if record is None:
             raise Rejected("session")
-        body = _open(request, record.verify_key, record.keys)
-        queue = _reply_queue(message, record.app_key)
+        keys = record.keys
+        body = _open(request, record.verify_key, keys)
+        queue = _reply_queue(case.message, record.app_key)
         nonce = commands.nonce_of(body)
         if nonce is None:
             raise Rejected("nonce")
-        now = self._clock()
-        kind = "unreadable"
+        case.answerable = _Answerable(queue, nonce, self._clock(), self._seal(keys, request))
+        case.asked = _Asked(request, record, body)
 
-        def seal(reply: bytes) -> bytes:
-            signing = self._repository.identity.signing
-            return envelope.seal_reply(signing, record.keys, request.counter, request.request_hash, reply)
+    def _look_at_counters(self, cases: Sequence[_Case]) -> None:
+        """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent."""
+        asked = [(case, case.asked.request) for case in cases if case.asked is not None]
+        if not asked:
+            return
+        states = self._storage.counters([(request.session, request.counter) for _, request in asked])
+        for (case, request), state in zip(asked, states, strict=True):
+            with self._settling(case):
+                if state.closed:
+                    # This worker still had the record in memory: the session is as unknown here as it is elsewhere.
+                    self._sessions.forget(request.session)
+                    raise Rejected("session")
+                case.repeated = state.request_hash is not None
+                if state.request_hash is not None and not suite.equal(state.request_hash, request.request_hash):
+                    raise CounterUsed("another envelope was accepted under this counter")
 
-        def decide() -> bytes:
-            nonlocal kind
-            self._require_counter(request)
-            decoded = _decode(body, record, now)
-            kind = commands.name_of(decoded.command)
-            return seal(commands.encode_reply(nonce, now, self._execute(decoded, request, record, now)))
-
-        handled = self._answer(queue, nonce, now, seal, decide)
-        return kind, handled
-
-    def _require_counter(self, request: CommandEnvelope) -> None:
-        state = self._storage.counter(request.session, request.counter)
-        if state.closed:
-            # This worker still had the record in memory: the session is as unknown here as it is elsewhere.
-            self._sessions.forget(request.session)
-            raise Rejected("session")
-        if state.request_hash is not None and not suite.equal(state.request_hash, request.request_hash):
-            raise CounterUsed("another envelope was accepted under this counter")
-
-    def _execute(self, decoded: Request, request: CommandEnvelope, record: SessionRecord, now: Milliseconds) -> object:
+    def _decide(self, case: _Case, *, alone: bool) -> None:
+        asked, answerable = _there(case.asked), _there(case.answerable)
+        record, now = asked.record, answerable.now
+        decoded = _decode(asked.body, record, now)
+        case.kind = commands.name_of(decoded.command)
+        if not alone and _takes_long(decoded.command):
+            raise _HandleAlone
         caller = Caller(record.session, record.user)
-        decision = handlers.decide(decoded.command, caller, self._storage, self._context(now))
-        if decision.effect is None:
-            return decision.reply(Outcome())
-        used = CounterRecord(record.session, request.counter, request.request_hash, record.expires)
-        outcome = self._storage.commit(Change(decision.effect, used))
-        return decision.reply(outcome)
+        case.decision = handlers.decide(decoded.command, caller, self._storage, self._context(now))
+        if case.decision.effect is None:
+            case.end = _result(case, Outcome())
 
-    # --- both ---------------------------------------------------------------------------------------------------------
+    def _commit(self, cases: Sequence[_Case]) -> None:
+        """Stores all effects, and makes the replies from what stands then."""
+        if not cases:
+            return
+        outcomes = self._storage.commit_all([_change(case) for case in cases])
+        for case, outcome in zip(cases, outcomes, strict=True):
+            with self._settling(case):
+                if isinstance(outcome, StorageUnavailable):
+                    raise _HandleAlone
+                if isinstance(outcome, Exception):
+                    raise outcome
+                case.end = _result(case, outcome)
 
     def _context(self, now: Milliseconds) -> Context:
         repository = self._repository
@@ -274,36 +395,36 @@ class Pipeline:
             limits=repository.limits,
         )
 
-    def _answer(
-        self,
-        queue: str,
-        nonce: bytes,
-        now: Milliseconds,
-        seal: Callable[[bytes], bytes],
-        decide: Callable[[], bytes],
-    ) -> Handled:
-        """The reply that `decide` makes, or the refusal that it raises. Raises Rejected, StorageUnavailable."""
-        try:
-            return Handled(Verdict.DONE, Reply(queue, decide()))
-        except (Rejected, StorageUnavailable):
-            raise
-        except Refused as error:
-            code, text, verdict = error.code, error.message, Verdict.DONE
-        except CounterUsed:
-            code, verdict = ErrorCode.COUNTER_USED, Verdict.DONE
-            text = "Another command was accepted under this counter; send this one again under the next."
-        except Conflict as error:
-            code, verdict = ErrorCode.CONFLICT, Verdict.DONE
-            text = f"Not accepted: {error}."
-        except Exception:  # noqa: BLE001 - our fault, not the client's: logged, told, kept
-            reference = _reference()
-            self._log.exception("fault", reference=reference)
-            self._metrics.dead.labels("fault").inc()
-            code, verdict = ErrorCode.UNAVAILABLE, Verdict.DEAD_LETTER
-            text = f"The repository failed at this command and keeps it for its operator; tell them {reference}."
-        self._metrics.refused.labels(code.value).inc()
-        self._log.info("refused", code=code.value)
-        return Handled(verdict, Reply(queue, seal(commands.encode_refusal(nonce, now, code, text))))
+
+def _waiting(cases: Sequence[_Case]) -> list[_Case]:
+    return [case for case in cases if case.end is None and not case.aside]
+
+
+def _takes_long(command: commands.Command) -> bool:
+    """Registrations ask for revocation lists, a page of the directory looks at every name."""
+    return isinstance(command, commands.Create) or (isinstance(command, commands.List) and command.user is None)
+
+
+def _change(case: _Case) -> Change:
+    asked, effect = _there(case.asked), _there(case.decision).effect
+    if effect is None:
+        raise StorageError("a commit of a command that changes nothing")
+    request, record = asked.request, asked.record
+    used = CounterRecord(record.session, request.counter, request.request_hash, record.expires)
+    return Change(effect, used, repeated=case.repeated)
+
+
+def _result(case: _Case, outcome: Outcome) -> Handled:
+    answerable, decision = _there(case.answerable), _there(case.decision)
+    body = commands.encode_reply(answerable.nonce, answerable.now, decision.reply(outcome))
+    return Handled(Verdict.DONE, answerable.reply(body))
+
+
+def _there(value: T | None) -> T:
+    """What an earlier stage has set."""
+    if value is None:
+        raise StorageError("a stage of the pipeline without what the one before it sets")
+    return value
 
 
 def _open(request: CommandEnvelope, app_key: VerifyKey, keys: TrafficKeys) -> bytes:

@@ -15,6 +15,7 @@ from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.mailbox import Entry, EntryKind
 from crypto_core.sealed import SealedView
 from repository_worker.effects import Change, Outcome, Placed
+from repository_worker.errors import StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +97,20 @@ class Storage(ReadView, Rates, Protocol):
     def session(self, session: SessionId) -> bytes | None:
         """The sealed record of a session."""
 
-    def counter(self, session: SessionId, counter: int) -> CounterState:
-        """What is known of a counter."""
+    def counters(self, wanted: Sequence[tuple[SessionId, int]]) -> tuple[CounterState, ...]:
+        """What is known of these counters, in their order."""
 
     def commit(self, change: Change) -> Outcome:
         """Applies a change in one transaction. Raises CounterUsed, Conflict, StorageUnavailable.
 
         The same change again has no second effect, and the same outcome.
+        """
+
+    def commit_all(self, changes: Sequence[Change]) -> tuple[Outcome | StorageError, ...]:
+        """Applies changes, each whole or not at all: all in one transaction, or else one by one.
+
+        Gives for each what `commit` would give or raise, in their order; a StorageUnavailable among them concerns that
+        change alone. Raises StorageUnavailable when nothing can be stored now; some of them may be stored already.
         """
 
     def keks_in_use(self, now: Milliseconds) -> frozenset[bytes]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import pymongo
 import structlog
-from pymongo import ReadPreference, UpdateOne
+from pymongo import ReadPreference
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     CollectionInvalid,
@@ -27,16 +29,16 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from crypto_core import mailbox as chain
 from crypto_core import moments
 from crypto_core.commands import Person
-from crypto_core.documents import SignedDocument
 from crypto_core.ids import Digest, LetterId, Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.limits import MINUTE_MS
-from crypto_core.mailbox import Entry, EntryKind, EntryRouting
+from crypto_core.mailbox import EntryKind
 from crypto_core.sealed import SealedObject, SealedView
 from repository_worker.effects import (
     Change,
@@ -51,11 +53,12 @@ from repository_worker.effects import (
     StoreRegistration,
 )
 from repository_worker.errors import Conflict, CounterUsed, StorageError, StorageUnavailable
+from repository_worker.storage import chains, documents, group
 from repository_worker.storage import collections as names
+from repository_worker.storage.documents import Document
 from repository_worker.storage.interface import CounterState, MailboxState, StoredEntry
 
 T = TypeVar("T")
-Document = dict[str, Any]
 Session = ClientSession
 
 #: One operation with all of its retries; milliseconds. Longer than an election, shorter than a client's patience.
@@ -65,17 +68,24 @@ SELECTION_MS: Final = 2_000
 TRANSACTION_ATTEMPTS: Final = 40
 #: How long a transaction may be open; ours take milliseconds.
 TRANSACTION_SECONDS: Final = 5
-#: Pauses between attempts grow up to this, drawn at random so that two workers do not meet again; seconds.
+#: Pauses between attempts grow from the first to the second, drawn at random so that two workers do not meet again;
+#: seconds.
+PAUSE_SECONDS_MIN: Final = 0.001
 PAUSE_SECONDS_MAX: Final = 0.1
+#: Attempts at the transaction of a whole batch, before its changes are tried one by one.
+GROUP_ATTEMPTS: Final = 8
+#: People whose registration one worker remembers; 28 bytes each, about 100 with Python's own.
+REGISTERED_REMEMBERED: Final = 100_000
 #: Stands for "closed" among the counters of a session; no envelope can have it.
 _CLOSED: Final = -1
 _LABELS_TO_RETRY: Final = ("TransientTransactionError", "UnknownTransactionCommitResult")
 _NAMESPACE_EXISTS: Final = 48
 
 
-def connect(url: str) -> pymongo.MongoClient[Document]:
+def connect(url: str, listeners: Sequence[CommandListener] = ()) -> pymongo.MongoClient[Document]:
     """A client with the durability that the storage needs. Connects when it is first used.
 
+    `listeners` are told of every command that is sent, for measurements.
     Raises StorageError for an address that cannot be one, without repeating it.
     """
     try:
@@ -85,6 +95,7 @@ def connect(url: str) -> pymongo.MongoClient[Document]:
             serverSelectionTimeoutMS=SELECTION_MS,
             timeoutMS=OPERATION_MS,
             tz_aware=True,
+            event_listeners=list(listeners),
         )
     except (PyMongoError, ValueError) as error:
         raise StorageError(
@@ -98,6 +109,10 @@ class MongoStorage:
     def __init__(self, client: pymongo.MongoClient[Document], database: str, repository: RepositoryId) -> None:
         self._client = client
         self._repository = repository
+        #: Who was seen to be registered. Nobody ever ceases to be, so nothing can be wrong here but missing.
+        self._registered: set[bytes] = set()
+        #: Batches of one process take turns: two of them at once would only meet in the same mailboxes.
+        self._turn = threading.Lock()
         self._database = client.get_database(
             database,
             read_preference=ReadPreference.PRIMARY,
@@ -159,13 +174,17 @@ class MongoStorage:
             found = self._database[names.SESSIONS].find_one({"session": session}, {"record": 1})
         return bytes(found["record"]) if found else None
 
-    def counter(self, session: SessionId, counter: int) -> CounterState:
+    def counters(self, wanted: Sequence[tuple[SessionId, int]]) -> tuple[CounterState, ...]:
+        by_session: dict[SessionId, list[int]] = {}
+        for session, counter in wanted:
+            by_session.setdefault(session, [_CLOSED]).append(counter)
+        keys = [{"session": session, "counter": {"$in": numbers}} for session, numbers in by_session.items()]
         with _wrapped():
-            found = list(
-                self._database[names.COUNTERS].find({"session": session, "counter": {"$in": [counter, _CLOSED]}})
-            )
-        hashes = {each["counter"]: Digest(each["request"]) for each in found}
-        return CounterState(hashes.get(counter), _CLOSED in hashes)
+            found = list(self._database[names.COUNTERS].find({"$or": keys} if len(keys) > 1 else keys[0]))
+        hashes = {(bytes(each["session"]), int(each["counter"])): Digest(each["request"]) for each in found}
+        return tuple(
+            CounterState(hashes.get((session, counter)), (session, _CLOSED) in hashes) for session, counter in wanted
+        )
 
     def keks_in_use(self, now: Milliseconds) -> frozenset[bytes]:
         with _wrapped():
@@ -193,12 +212,12 @@ class MongoStorage:
     def registration(self, user: UserId) -> Person | None:
         with _wrapped():
             found = self._database[names.REGISTRATIONS].find_one({"user": user, "latest": True})
-        return _person(found) if found else None
+        return documents.person(found) if found else None
 
     def registrations(self, user: UserId, limit: int) -> tuple[Person, ...]:
         with _wrapped():
             newest = self._database[names.REGISTRATIONS].find({"user": user}).sort("revision", -1).limit(limit)
-            return tuple(_person(each) for each in reversed(list(newest)))
+            return tuple(documents.person(each) for each in reversed(list(newest)))
 
     def people(self, name_part: str, after: UserId | None, limit: int) -> tuple[Person, ...]:
         wanted: Document = {"latest": True}
@@ -208,13 +227,19 @@ class MongoStorage:
             wanted["user"] = {"$gt": after}
         with _wrapped():
             found = self._database[names.REGISTRATIONS].find(wanted).sort("user", 1).limit(limit)
-            return tuple(_person(each) for each in found)
+            return tuple(documents.person(each) for each in found)
 
     def unregistered(self, users: Sequence[UserId]) -> tuple[UserId, ...]:
+        unknown = [user for user in users if user not in self._registered]
+        if not unknown:
+            return ()
         with _wrapped():
-            found = self._database[names.MAILBOXES].find({"mailbox": {"$in": list(users)}}, {"mailbox": 1})
+            found = self._database[names.MAILBOXES].find({"mailbox": {"$in": unknown}}, {"mailbox": 1})
             known = {bytes(each["mailbox"]) for each in found}
-        return tuple(user for user in users if user not in known)
+        if len(self._registered) + len(known) > REGISTERED_REMEMBERED:
+            self._registered = set()
+        self._registered |= known
+        return tuple(user for user in unknown if user not in known)
 
     # --- mailboxes -----------------------------------------------------------------------------------------------
 
@@ -233,20 +258,20 @@ class MongoStorage:
             wanted["unread"] = True
         with _wrapped():
             found = self._database[names.ENTRIES].find(wanted).sort("number", 1).limit(limit)
-            return tuple(_stored_entry(each) for each in found)
+            return tuple(documents.stored_entry(each) for each in found)
 
     def entry(self, mailbox: UserId, kind: EntryKind, about: UserId, letter: LetterId) -> StoredEntry | None:
         with _wrapped():
             found = self._database[names.ENTRIES].find_one(
                 {"mailbox": mailbox, "letter": letter, "about": about, "kind": kind.value}
             )
-        return _stored_entry(found) if found else None
+        return documents.stored_entry(found) if found else None
 
     def receipts(self, mailbox: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
         wanted = {"mailbox": mailbox, "letter": letter, "about": mailbox, "kind": EntryKind.RECEIPT.value}
         with _wrapped():
             found = self._database[names.ENTRIES].find(wanted).sort("number", 1)
-            return tuple(_stored_entry(each) for each in found)
+            return tuple(documents.stored_entry(each) for each in found)
 
     def acceptance(self, author: UserId, letter: LetterId) -> tuple[Placed, ...]:
         with _wrapped():
@@ -256,29 +281,31 @@ class MongoStorage:
         with _wrapped():
             found = {**self._letter_views(reader, entries), **self._receipt_views(reader, entries)}
         try:
-            return tuple(found[_view_key(each)] for each in entries)
+            return tuple(found[documents.view_key(each)] for each in entries)
         except KeyError as error:
             raise StorageError("a mailbox entry whose object is not stored") from error
 
     def _letter_views(self, reader: UserId, entries: Sequence[StoredEntry]) -> dict[Any, SealedView]:
         keys = [
-            {"mailbox": each.about, "letter": each.entry.routing.letter} for each in entries if not _is_receipt(each)
+            {"mailbox": each.about, "letter": each.entry.routing.letter}
+            for each in entries
+            if not documents.is_receipt(each)
         ]
         if not keys:
             return {}
-        found = self._database[names.LETTERS].find({"$or": keys}, _view_fields(reader))
-        return {(each["mailbox"], each["letter"], None): _view(each) for each in found}
+        found = self._database[names.LETTERS].find({"$or": keys}, documents.view_fields(reader))
+        return {(each["mailbox"], each["letter"], None): documents.view(each) for each in found}
 
     def _receipt_views(self, reader: UserId, entries: Sequence[StoredEntry]) -> dict[Any, SealedView]:
         keys = [
             {"mailbox": each.about, "letter": each.entry.routing.letter, "reader": each.entry.routing.author}
             for each in entries
-            if _is_receipt(each)
+            if documents.is_receipt(each)
         ]
         if not keys:
             return {}
-        found = self._database[names.RECEIPTS].find({"$or": keys}, {**_view_fields(reader), "reader": 1})
-        return {(each["mailbox"], each["letter"], each["reader"]): _view(each) for each in found}
+        found = self._database[names.RECEIPTS].find({"$or": keys}, {**documents.view_fields(reader), "reader": 1})
+        return {(each["mailbox"], each["letter"], each["reader"]): documents.view(each) for each in found}
 
     def body(self, author: UserId, letter: LetterId) -> bytes | None:
         with _wrapped():
@@ -289,6 +316,45 @@ class MongoStorage:
 
     def commit(self, change: Change) -> Outcome:
         return self._transaction(lambda session: self._apply(change, session))
+
+    def commit_all(self, changes: Sequence[Change]) -> tuple[Outcome | StorageError, ...]:
+        fits = [isinstance(change.effect, group.GROUPED) and not change.repeated for change in changes]
+        stored = iter(self._commit_group([change for change, fit in zip(changes, fits, strict=True) if fit]) or ())
+        grouped = [next(stored, None) if fit else None for fit in fits]
+        return tuple(
+            self._commit_alone(change) if outcome is None else outcome
+            for change, outcome in zip(changes, grouped, strict=True)
+        )
+
+    def _commit_alone(self, change: Change) -> Outcome | StorageError:
+        try:
+            return self.commit(change)
+        except StorageError as error:
+            return error
+
+    def _commit_group(self, changes: Sequence[Change]) -> list[Outcome] | None:
+        """All of them in one transaction, or None when they do not go together. Raises StorageUnavailable.
+
+        Nothing is looked for beforehand: whatever is there already meets a unique index, and the changes are then
+        applied one by one, where each finds what stands. So this is as safe as they are, and for new ones cheaper.
+        """
+        if not changes:
+            return None
+        pause = PAUSE_SECONDS_MIN
+        with self._turn:
+            for _ in range(GROUP_ATTEMPTS):
+                try:
+                    return self._attempt(partial(group.apply, changes, self._database, self._repository))
+                except StorageError:
+                    return None
+                except PyMongoError as error:
+                    if _is_down(error):
+                        raise _translated(error) from error
+                    if not any(map(error.has_error_label, _LABELS_TO_RETRY)):
+                        return None
+                time.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries, decides nothing
+                pause = min(2 * pause, PAUSE_SECONDS_MAX)
+        return None
 
     def _apply(self, change: Change, session: Session) -> Outcome:
         effect, repeated = change.effect, self._use_counter(change.counter, session)
@@ -312,8 +378,7 @@ class MongoStorage:
         counters = self._database[names.COUNTERS]
         found = counters.find_one(key, session=session)
         if found is None:
-            expires = moments.to_datetime(used.expires)
-            counters.insert_one({**key, "request": used.request_hash, "expires": expires}, session=session)
+            counters.insert_one(documents.counter_document(used), session=session)
             return False
         if found["request"] != used.request_hash:
             raise CounterUsed("another envelope was accepted under this counter")
@@ -326,7 +391,7 @@ class MongoStorage:
         if found is not None:
             if found["digest"] != person.registration.digest:
                 raise Conflict("another registration is stored under this revision")
-            return Outcome(person=_person(found))
+            return Outcome(person=documents.person(found))
         replaced = registrations.update_one(
             {"user": person.user, "revision": person.revision - 1, "latest": True},
             {"$set": {"latest": False}},
@@ -334,7 +399,7 @@ class MongoStorage:
         )
         if (person.revision == 1) == bool(replaced.modified_count):
             raise Conflict("the registration does not follow the newest revision")
-        registrations.insert_one(_person_document(person, effect.searchable_name), session=session)
+        registrations.insert_one(documents.person_document(person, effect.searchable_name), session=session)
         if person.revision == 1:
             genesis = chain.genesis(self._repository, person.user)
             self._database[names.MAILBOXES].insert_one(
@@ -344,45 +409,29 @@ class MongoStorage:
 
     def _store_letter(self, effect: StoreLetter, session: Session) -> Outcome:
         sealed, routing = effect.letter, effect.letter.routing
-        key = {"mailbox": routing.author, "letter": routing.letter}
+        key = documents.letter_key(effect)
         found = self._database[names.LETTERS].find_one(key, {"object": 1}, session=session)
         if found is not None:
             if found["object"] != sealed.object_hash:
                 raise Conflict("another letter is stored under this id")
             return Outcome(entries=self._letter_entries(routing.author, routing.letter, session))
-        self._database[names.LETTERS].insert_one({**key, **_sealed_document(sealed)}, session=session)
+        self._database[names.LETTERS].insert_one({**key, **documents.sealed_document(sealed)}, session=session)
         self._database[names.BODIES].insert_one({**key, "body": effect.body}, session=session)
-        entry_routing = EntryRouting(routing.letter, routing.author, sealed.recipients)
-        planned = [_Planned(routing.author, EntryKind.SENT, routing.author), *_received(sealed)]
-        return Outcome(entries=self._append(sealed, entry_routing, planned, effect.now, session))
+        return Outcome(entries=self._append(sealed, chains.placing_of_letter(effect), effect.now, session))
 
     def _store_receipt(self, effect: StoreReceipt, session: Session) -> Outcome:
-        sealed, routing = effect.receipt, effect.receipt.routing
-        key = {"mailbox": effect.letter_author, "letter": routing.letter, "reader": routing.author}
+        sealed = effect.receipt
+        key = documents.receipt_key(effect)
         found = self._database[names.RECEIPTS].find_one(key, {"object": 1}, session=session)
         if found is not None:
             if found["object"] != sealed.object_hash:
                 raise Conflict("another receipt of this reader is stored for this letter")
             return Outcome(entries=self._receipt_entries(effect, session))
-        self._database[names.RECEIPTS].insert_one({**key, **_sealed_document(sealed)}, session=session)
-        planned = [
-            _Planned(routing.author, EntryKind.RECEIPT_SENT, effect.letter_author),
-            _Planned(effect.letter_author, EntryKind.RECEIPT, effect.letter_author),
-        ]
-        entry_routing = EntryRouting(routing.letter, routing.author, (effect.letter_author,))
-        return Outcome(entries=self._append(sealed, entry_routing, planned, effect.now, session))
+        self._database[names.RECEIPTS].insert_one({**key, **documents.sealed_document(sealed)}, session=session)
+        return Outcome(entries=self._append(sealed, chains.placing_of_receipt(effect), effect.now, session))
 
     def _mark_read(self, effect: MarkRead, session: Session) -> Outcome:
-        self._database[names.ENTRIES].update_one(
-            {
-                "mailbox": effect.mailbox,
-                "letter": effect.letter,
-                "about": effect.author,
-                "kind": EntryKind.RECEIVED.value,
-            },
-            {"$set": {"unread": False}},
-            session=session,
-        )
+        self._database[names.ENTRIES].update_one(documents.received_key(effect), documents.READ, session=session)
         return Outcome()
 
     def _open_session(self, effect: OpenSession, session: Session, *, repeated: bool) -> Outcome:
@@ -417,42 +466,13 @@ class MongoStorage:
     # --- the chains ----------------------------------------------------------------------------------------------
 
     def _append(
-        self,
-        sealed: SealedObject,
-        routing: EntryRouting,
-        planned: Sequence[_Planned],
-        now: Milliseconds,
-        session: Session,
+        self, sealed: SealedObject, placing: chains.Placing, now: Milliseconds, session: Session
     ) -> tuple[Placed, ...]:
-        """Puts one object into several mailboxes. All of its entries bear one time, later than nothing before it."""
-        owners = sorted({each.mailbox for each in planned})
-        found = self._database[names.MAILBOXES].find({"mailbox": {"$in": owners}}, session=session)
-        heads = {UserId(each["mailbox"]): each for each in found}
-        if len(heads) != len(owners):
-            raise StorageError("an entry for somebody who has no mailbox")
-        moment = Milliseconds(max(now, *(int(head["time"]) for head in heads.values())))
-        state = {user: MailboxState(int(head["number"]), Digest(head["hash"])) for user, head in heads.items()}
-        placed: list[Placed] = []
-        documents: list[Document] = []
-        for each in planned:
-            before = state[each.mailbox]
-            entry = Entry(before.number + 1, moment, each.kind, routing, sealed.object_hash)
-            digest = entry.hash(self._repository, each.mailbox, before.hash)
-            state[each.mailbox] = MailboxState(entry.number, digest)
-            placed.append(Placed(each.mailbox, entry, digest))
-            documents.append(_entry_document(each, entry, digest, sealed))
-        self._database[names.ENTRIES].insert_many(documents, session=session)
-        # The old number in the filter: after a conflict nothing of this mailbox is written.
-        updates = [
-            UpdateOne(
-                {"mailbox": user, "number": heads[user]["number"]},
-                {"$set": {"number": state[user].number, "hash": state[user].hash, "time": moment}},
-            )
-            for user in owners
-        ]
-        if self._database[names.MAILBOXES].bulk_write(updates, session=session).matched_count != len(owners):
-            raise StorageError("a mailbox changed within a transaction")
-        return tuple(placed)
+        """Puts one object into several mailboxes."""
+        boxes = chains.Chains(self._database, self._repository, placing.owners, session)
+        placed = boxes.append(sealed, placing, now)
+        boxes.store()
+        return placed
 
     def _letter_entries(self, author: UserId, letter: LetterId, session: Session | None) -> tuple[Placed, ...]:
         own = self._database[names.ENTRIES].find_one(
@@ -469,8 +489,8 @@ class MongoStorage:
             },
             session=session,
         )
-        others = sorted((_placed(each) for each in received), key=lambda each: each.mailbox)
-        return (_placed(own), *others)
+        others = sorted((documents.placed(each) for each in received), key=lambda each: each.mailbox)
+        return (documents.placed(own), *others)
 
     def _receipt_entries(self, effect: StoreReceipt, session: Session) -> tuple[Placed, ...]:
         routing = effect.receipt.routing
@@ -480,12 +500,12 @@ class MongoStorage:
             {"mailbox": effect.letter_author, "kind": EntryKind.RECEIPT.value},
         )
         found = [self._database[names.ENTRIES].find_one({**key, **each}, session=session) for each in wanted]
-        return tuple(_placed(each) for each in found if each is not None)
+        return tuple(documents.placed(each) for each in found if each is not None)
 
     # --- transactions --------------------------------------------------------------------------------------------
 
     def _transaction(self, work: Callable[[Session], T]) -> T:
-        pause = 0.001
+        pause = PAUSE_SECONDS_MIN
         for attempt in range(1, TRANSACTION_ATTEMPTS + 1):
             try:
                 return self._attempt(work)
@@ -509,138 +529,6 @@ class MongoStorage:
             ),
         ):
             return work(session)
-
-
-class _Planned:
-    """An entry to be made."""
-
-    __slots__ = ("about", "kind", "mailbox")
-
-    def __init__(self, mailbox: UserId, kind: EntryKind, about: UserId) -> None:
-        self.mailbox = mailbox
-        self.kind = kind
-        self.about = about
-
-
-def _received(sealed: SealedObject) -> Iterator[_Planned]:
-    return (_Planned(user, EntryKind.RECEIVED, sealed.routing.author) for user in sealed.recipients)
-
-
-# --- documents --------------------------------------------------------------------------------------------------
-
-
-def _person_document(person: Person, name: str) -> Document:
-    document = {
-        "user": person.user,
-        "revision": person.revision,
-        "digest": person.registration.digest,
-        "document": person.registration.document,
-        "signature": person.registration.signature,
-        "authentication_certificate": person.authentication_certificate,
-        "intermediates": list(person.intermediates),
-        "accepted": person.accepted,
-        "name": name,
-        "latest": True,
-    }
-    if person.signature_certificate is not None:
-        document["signature_certificate"] = person.signature_certificate
-    return document
-
-
-def _person(found: Mapping[str, Any]) -> Person:
-    return Person(
-        user=UserId(found["user"]),
-        revision=int(found["revision"]),
-        registration=SignedDocument(found["document"], found["signature"]),
-        authentication_certificate=found["authentication_certificate"],
-        signature_certificate=found.get("signature_certificate"),
-        intermediates=tuple(found["intermediates"]),
-        accepted=Milliseconds(int(found["accepted"])),
-    )
-
-
-def _sealed_document(sealed: SealedObject) -> Document:
-    return {
-        "object": sealed.object_hash,
-        "protected": sealed.protected,
-        "ciphertext": sealed.ciphertext,
-        "wraps": [{"user": user, "wrap": wrap} for user, wrap in sealed.wraps],
-        "wrap_hashes": list(sealed.view(sealed.routing.author).wraps),
-    }
-
-
-def _view_fields(reader: UserId) -> Document:
-    # Of the wraps only the reader's own: the others are as many as there are recipients.
-    return {
-        "mailbox": 1,
-        "letter": 1,
-        "protected": 1,
-        "ciphertext": 1,
-        "wrap_hashes": 1,
-        "wraps": {"$elemMatch": {"user": reader}},
-    }
-
-
-def _view(found: Mapping[str, Any]) -> SealedView:
-    wraps = found.get("wraps")
-    if not wraps:
-        raise StorageError("a mailbox entry whose object is not sealed for its owner")
-    hashes = tuple(Digest(each) for each in found["wrap_hashes"])
-    return SealedView(found["protected"], found["ciphertext"], wraps[0]["wrap"], hashes)
-
-
-def _view_bytes(sealed: SealedObject, reader: UserId) -> int:
-    view = sealed.view(reader)
-    return len(view.protected) + len(view.ciphertext) + len(view.wrap) + sum(map(len, view.wraps))
-
-
-def _is_receipt(stored: StoredEntry) -> bool:
-    return stored.entry.kind in (EntryKind.RECEIPT, EntryKind.RECEIPT_SENT)
-
-
-def _view_key(stored: StoredEntry) -> tuple[bytes, bytes, bytes | None]:
-    routing = stored.entry.routing
-    return stored.about, routing.letter, routing.author if _is_receipt(stored) else None
-
-
-def _entry_document(planned: _Planned, entry: Entry, digest: Digest, sealed: SealedObject) -> Document:
-    return {
-        "mailbox": planned.mailbox,
-        "number": entry.number,
-        "time": entry.time,
-        "kind": entry.kind.value,
-        "letter": entry.routing.letter,
-        "author": entry.routing.author,
-        "recipients": list(entry.routing.recipients),
-        "object": entry.object,
-        "hash": digest,
-        "about": planned.about,
-        "unread": planned.kind is EntryKind.RECEIVED,
-        "view_bytes": _view_bytes(sealed, planned.mailbox),
-    }
-
-
-def _entry(found: Mapping[str, Any]) -> Entry:
-    # int(): the driver gives 64-bit integers a type of its own, which has no place on the wire.
-    routing = EntryRouting(
-        LetterId(found["letter"]), UserId(found["author"]), tuple(UserId(each) for each in found["recipients"])
-    )
-    number, moment = int(found["number"]), Milliseconds(int(found["time"]))
-    return Entry(number, moment, EntryKind(found["kind"]), routing, Digest(found["object"]))
-
-
-def _placed(found: Mapping[str, Any]) -> Placed:
-    return Placed(UserId(found["mailbox"]), _entry(found), Digest(found["hash"]))
-
-
-def _stored_entry(found: Mapping[str, Any]) -> StoredEntry:
-    return StoredEntry(
-        entry=_entry(found),
-        hash=Digest(found["hash"]),
-        about=UserId(found["about"]),
-        unread=found["unread"],
-        view_bytes=int(found["view_bytes"]),
-    )
 
 
 # --- errors -----------------------------------------------------------------------------------------------------

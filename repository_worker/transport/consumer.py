@@ -1,8 +1,14 @@
 """Takes messages from the command queue, has them handled, publishes the replies and acknowledges.
 
+    broker ── this thread ──▶ todo ── lanes: batches ──▶ replies and acknowledgements, on this thread again
+                                         └─▶ aside: one by one ──▶
+
 Rules:
 
 - One thread speaks to the broker, so that heartbeats go on however long a message takes; others handle messages.
+- A lane takes what has come, all of it up to a bound, and never waits for more: a lone message is a batch of one, and
+  while one lane waits for the database the other verifies what came meanwhile.
+- What takes long is handled aside, by other threads, so that it delays itself alone.
 - A message is acknowledged after its effect is stored and on the same channel after its reply was published: the
   broker takes both in this order, so whatever breaks, an unanswered message is delivered again.
 - While the database is down a worker holds what it has, takes no more than its prefetch, probes, and goes on with the
@@ -19,7 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pika
 import pika.exceptions
@@ -37,13 +43,18 @@ if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
 CONTENT_TYPE: Final = "application/cose"
+#: Half of them handle batches, half what takes long.
 THREADS: Final = 4
+#: Messages that go into one commit, at most.
+BATCH_MESSAGES: Final = 32
 GRACE_SECONDS: Final = 20.0
 #: Pauses between attempts to reach the broker or the database grow from the first to the second of these; seconds.
 PAUSE_SECONDS_MIN: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 5.0
 _POLL_SECONDS: Final = 0.2
 _TRANSIENT: Final = 1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class ConsumerSettings:
     prefetch: int = limits.PREFETCH_MESSAGES
     grace_seconds: float = GRACE_SECONDS
     name: str = "smr-worker"
+    batch: int = BATCH_MESSAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,7 @@ class Consumer:
         self._metrics = metrics
         self._settings = settings or ConsumerSettings()
         self._todo: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
+        self._aside: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._log = structlog.get_logger("transport")
 
@@ -105,8 +118,9 @@ class Consumer:
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Consumes until told to stop. `on_ready` is called whenever messages begin to flow."""
         handlers = [
-            threading.Thread(target=self._handle_all, name=f"handler-{number}", daemon=True)
-            for number in range(self._settings.threads)
+            threading.Thread(target=work, name=f"{work.__name__.strip('_')}-{number}", daemon=True)
+            for work in (self._batches, self._one_by_one)
+            for number in range(max(1, self._settings.threads // 2))
         ]
         for each in handlers:
             each.start()
@@ -123,8 +137,8 @@ class Consumer:
             if not self._stop.is_set():
                 self._metrics.broker_reconnects.inc()
                 self._stop.wait(pauses.next())
-        for _ in handlers:
-            self._todo.put(None)
+        for waiting in (self._todo, self._aside):
+            waiting.put(None)
 
     # --- the thread that speaks to the broker -------------------------------------------------------------------------
 
@@ -174,16 +188,16 @@ class Consumer:
         link.held.discard(delivery.tag)
         self._metrics.held.dec()
 
+    def _finish_all(self, ends: list[tuple[_Delivery, Handled | None]]) -> None:
+        for delivery, handled in ends:
+            self._finish(delivery, handled)
+
     def _hand_back(self, link: _Link, consumer: str) -> None:
         """Takes nothing more, gives back what nobody has begun, waits for the rest within the grace time."""
         link.channel.basic_cancel(consumer)
-        while True:
-            try:
-                waiting = self._todo.get_nowait()
-            except queue.Empty:
-                break
-            if waiting is not None:
-                self._finish(waiting, None)
+        for waiting in (self._todo, self._aside):
+            for delivery in _taken(waiting):
+                self._finish(delivery, None)
         deadline = time.monotonic() + self._settings.grace_seconds
         while link.held and time.monotonic() < deadline:
             link.connection.process_data_events(time_limit=_POLL_SECONDS)
@@ -191,27 +205,68 @@ class Consumer:
 
     # --- the threads that handle messages -----------------------------------------------------------------------------
 
-    def _handle_all(self) -> None:
-        while (delivery := self._todo.get()) is not None:
-            handled = self._handle(delivery)
-            try:
-                delivery.link.connection.add_callback_threadsafe(partial(self._finish, delivery, handled))
-            except pika.exceptions.ConnectionWrongStateError:
-                self._log.info("broker lost before a reply; the message comes again")
+    def _batches(self) -> None:
+        while (first := self._todo.get()) is not None:
+            batch = [first, *_taken(self._todo, self._settings.batch - 1)]
+            link = batch[-1].link
+            # Of a connection that was lost nothing can be acknowledged any more: it comes again by the next.
+            batch = [each for each in batch if each.link is link]
+            ends = self._handled(link, partial(self._handle_batch, batch))
+            if ends is None:
+                self._return(link, [(each, None) for each in batch])
+                continue
+            done: list[tuple[_Delivery, Handled | None]] = []
+            for each, end in zip(batch, ends, strict=True):
+                if end is None:
+                    self._aside.put(each)
+                else:
+                    done.append((each, end))
+            self._return(link, done)
+        self._todo.put(None)  # for the other lanes
 
-    def _handle(self, delivery: _Delivery) -> Handled | None:
-        """The end of a message, or None when the worker was told to stop before it came to one."""
+    def _one_by_one(self) -> None:
+        while (delivery := self._aside.get()) is not None:
+            end = self._handled(delivery.link, partial(self._handle, delivery))
+            self._return(delivery.link, [(delivery, end)])
+        self._aside.put(None)
+
+    def _handle_batch(self, batch: list[_Delivery]) -> list[Handled | None]:
+        try:
+            return self._pipeline.handle_batch([each.message for each in batch])
+        except StorageUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - no message may end the thread; one by one they show which it was
+            self._log.exception("fault outside of the pipeline")
+            return [None] * len(batch)
+
+    def _handle(self, delivery: _Delivery) -> Handled:
+        try:
+            return self._pipeline.handle(delivery.message)
+        except StorageUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - no message may end the thread; this one is kept as a dead letter
+            self._log.exception("fault outside of the pipeline")
+            return Handled(Verdict.DEAD_LETTER)
+
+    def _return(self, link: _Link, ends: list[tuple[_Delivery, Handled | None]]) -> None:
+        """Has the thread that speaks to the broker finish these."""
+        if not ends:
+            return
+        try:
+            link.connection.add_callback_threadsafe(partial(self._finish_all, ends))
+        except pika.exceptions.ConnectionWrongStateError:
+            self._log.info("broker lost before a reply; the message comes again")
+
+    def _handled(self, link: _Link, work: Callable[[], T]) -> T | None:
+        """What `work` comes to, tried again while the database is down; None when the worker was told to stop."""
         pauses = _Pauses()
-        while delivery.link.open:
+        while link.open:
             try:
-                return self._pipeline.handle(delivery.message)
+                return work()
             except StorageUnavailable as error:
                 self._metrics.storage_waits.inc()
                 self._log.warning("database", error=str(error))
-            except Exception:  # noqa: BLE001 - no message may end the thread; this one is kept as a dead letter
-                self._log.exception("fault outside of the pipeline")
-                return Handled(Verdict.DEAD_LETTER)
-            if not self._wait_for_storage(delivery.link, pauses):
+            if not self._wait_for_storage(link, pauses):
                 return None
         return None
 
@@ -240,6 +295,21 @@ class _Pauses:
 
     def reset(self) -> None:
         self._seconds = PAUSE_SECONDS_MIN
+
+
+def _taken(waiting: queue.SimpleQueue[_Delivery | None], most: int | None = None) -> list[_Delivery]:
+    """What waits now, at most `most`; a None, which ends a thread, stays for it."""
+    taken: list[_Delivery] = []
+    while most is None or len(taken) < most:
+        try:
+            delivery = waiting.get_nowait()
+        except queue.Empty:
+            break
+        if delivery is None:
+            waiting.put(None)
+            break
+        taken.append(delivery)
+    return taken
 
 
 def _text(value: object) -> str | None:

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 from pymongo.errors import WriteError
+from pymongo.monitoring import CommandListener
 
 from crypto_core import limits, mailbox, sealed, suite
 from crypto_core.commands import Person
-from crypto_core.ids import LetterId, Milliseconds, SessionId
+from crypto_core.ids import LetterId, Milliseconds, SessionId, UserId, new_letter_id
+from crypto_core.letter import seal as seal_letter
 from crypto_core.mailbox import EntryKind
 from repository_worker.effects import (
     Change,
@@ -19,6 +21,7 @@ from repository_worker.effects import (
     CounterRecord,
     MarkRead,
     OpenSession,
+    Outcome,
     StoreLetter,
     StoreReceipt,
     StoreRegistration,
@@ -36,7 +39,9 @@ from tests.support.protocol import (
     REPOSITORY,
     SESSION,
     digest,
+    make_draft,
     make_letter,
+    public_of,
     sealed_letter,
     sealed_receipt,
     signed,
@@ -55,9 +60,33 @@ def counter(number: int, request: str | None = None) -> CounterRecord:
     return CounterRecord(SESSION, number, digest(request or f"request {number}"), EXPIRES)
 
 
+class _Sent(CommandListener):
+    """The names of the commands that go to the database, in their order."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event) -> None:
+        self.names.append(event.command_name)
+
+    def succeeded(self, event) -> None: ...
+
+    def failed(self, event) -> None: ...
+
+
 @pytest.fixture
-def storage(mongo, database):
-    made = MongoStorage(connect(mongo.uri), database.name, REPOSITORY)
+def listener():
+    return _Sent()
+
+
+@pytest.fixture
+def commands_sent(listener) -> list[str]:
+    return listener.names
+
+
+@pytest.fixture
+def storage(mongo, database, listener):
+    made = MongoStorage(connect(mongo.uri, listeners=[listener]), database.name, REPOSITORY)
     made.prepare()
     yield made
     made.close()
@@ -267,11 +296,11 @@ class TestLetters:
 class TestCounters:
     def test_effect_and_counter_are_stored_together(self, storage):
         storage.commit(Change(StoreRegistration(person(MARIA), "maria"), counter(1)))
-        assert storage.counter(SESSION, 1) == CounterState(digest("request 1"), closed=False)
-        assert storage.counter(SESSION, 2) == CounterState(None, closed=False)
+        assert storage.counters([(SESSION, 1)])[0] == CounterState(digest("request 1"), closed=False)
+        assert storage.counters([(SESSION, 2)])[0] == CounterState(None, closed=False)
         with pytest.raises(Conflict):
             storage.commit(Change(StoreRegistration(person(MARIA, 1, b"{other}"), "maria"), counter(2)))
-        assert storage.counter(SESSION, 2) == CounterState(None, closed=False)
+        assert storage.counters([(SESSION, 2)])[0] == CounterState(None, closed=False)
 
     def test_another_envelope_under_a_used_counter(self, storage):
         storage.commit(Change(StoreRegistration(person(MARIA), "maria"), counter(1)))
@@ -295,6 +324,118 @@ class TestCounters:
         assert len(chain(storage, MARIA)) == 1
 
 
+class TestBatches:
+    """Changes that are stored together: each has its own end, whatever becomes of the others."""
+
+    @staticmethod
+    def letter(to=JOAO, sender=MARIA) -> StoreLetter:
+        written = make_draft(to, sender=sender, letter_id=new_letter_id())
+        made = seal_letter(written, b"a CMS signature", public_of(to, sender))
+        return StoreLetter(sealed.read(sealed.LETTER, made.head), made.body, NOW)
+
+    def changes(self, count: int, first: int = 10, **who) -> list[Change]:
+        return [Change(self.letter(**who), counter(first + each)) for each in range(count)]
+
+    @pytest.mark.usefixtures("people")
+    def test_letters_receipts_and_marks_in_one_transaction(self, storage, commands_sent):
+        storage.commit(Change(LETTER_EFFECT, counter(9)))
+        commands_sent.clear()
+        letters = self.changes(3)
+        marks = [
+            Change(MarkRead(JOAO, MARIA, LETTER), counter(20)),
+            Change(StoreReceipt(RECEIPT, MARIA, NOW), counter(21)),
+        ]
+        outcomes = storage.commit_all([*letters, *marks])
+        assert commands_sent.count("commitTransaction") == 1
+        for change, outcome in zip(letters, outcomes, strict=False):
+            assert outcome.entries == storage.acceptance(MARIA, change.effect.letter.routing.letter)
+            assert storage.body(MARIA, change.effect.letter.routing.letter) == change.effect.body
+        assert [len(outcome.entries) for outcome in outcomes] == [2, 2, 2, 0, 2]
+        assert not storage.entry(JOAO, EntryKind.RECEIVED, MARIA, LETTER).unread
+        assert len(storage.receipts(MARIA, LETTER)) == 1
+        assert len(chain(storage, MARIA)) == len(chain(storage, JOAO)) == 5
+        used = storage.counters([(SESSION, number) for number in (10, 11, 12, 20, 21, 22)])
+        assert [each.request_hash is not None for each in used] == [True] * 5 + [False]
+
+    @pytest.mark.usefixtures("people")
+    def test_sixteen_take_no_more_round_trips_than_one(self, storage, commands_sent):
+        storage.commit_all(self.changes(1))
+        one = list(commands_sent)
+        commands_sent.clear()
+        storage.commit_all(self.changes(16, first=20))
+        assert commands_sent == one[-len(commands_sent) :]
+        assert len(commands_sent) == 7
+
+    @pytest.mark.usefixtures("people")
+    def test_what_fails_fails_alone(self, storage):
+        storage.commit(Change(LETTER_EFFECT, counter(4)))
+        another = make_letter(JOAO)
+        good = self.changes(2)
+        stranger = self.letter()
+        stranger = replace(stranger, letter=replace(stranger.letter, wraps=_with_a_stranger(stranger.letter.wraps)))
+        outcomes = storage.commit_all(
+            [
+                good[0],
+                Change(StoreLetter(sealed.read(sealed.LETTER, another.head), another.body, NOW), counter(5)),
+                Change(self.letter(), counter(4, "another request")),
+                Change(stranger, counter(6)),
+                Change(LETTER_EFFECT, counter(4), repeated=True),
+                good[1],
+            ]
+        )
+        assert [type(each) for each in outcomes] == [Outcome, Conflict, CounterUsed, StorageError, Outcome, Outcome]
+        assert outcomes[4].entries == storage.acceptance(MARIA, LETTER)
+        assert len(chain(storage, MARIA)) == len(chain(storage, JOAO)) == 3
+        assert [each.request_hash for each in storage.counters([(SESSION, 5), (SESSION, 6)])] == [None, None]
+
+    @pytest.mark.usefixtures("people")
+    def test_the_same_again_has_no_second_effect(self, storage):
+        changes = self.changes(3)
+        first = storage.commit_all(changes)
+        assert storage.commit_all(changes) == first
+        assert storage.commit_all([replace(each, repeated=True) for each in changes]) == first
+        assert len(chain(storage, MARIA)) == 3
+
+    @pytest.mark.usefixtures("people")
+    def test_one_envelope_twice_in_a_batch(self, storage):
+        (change,) = self.changes(1)
+        first, second = storage.commit_all([change, change])
+        assert first == second
+        assert len(chain(storage, MARIA)) == 1
+
+    @pytest.mark.usefixtures("people")
+    def test_one_hot_mailbox_and_two_workers(self, storage, mongo, database):
+        other = MongoStorage(connect(mongo.uri), database.name, REPOSITORY)
+        start = threading.Barrier(2)
+
+        def send(worker):
+            place, (where, sender) = worker
+            start.wait(10)
+            firsts = [100 * place + 10 * batch for batch in range(5)]
+            done = [where.commit_all(self.changes(4, first, to=BRUNO, sender=sender)) for first in firsts]
+            return [outcome for batch in done for outcome in batch]
+
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(send, enumerate([(storage, MARIA), (other, JOAO)], 1)))
+        other.close()
+        assert all(isinstance(outcome, Outcome) for result in results for outcome in result)
+        assert len(chain(storage, BRUNO)) == 40
+        assert len(chain(storage, MARIA)) == len(chain(storage, JOAO)) == 20
+
+    def test_nobody_is_remembered_as_registered_who_is_not(self, storage, commit):
+        assert storage.unregistered([MARIA, JOAO]) == (MARIA, JOAO)
+        commit(StoreRegistration(person(MARIA), "maria"))
+        assert storage.unregistered([MARIA, JOAO]) == (JOAO,)
+        assert storage.unregistered([MARIA, JOAO]) == (JOAO,)
+        commit(StoreRegistration(person(JOAO), "joao"))
+        assert storage.unregistered([MARIA, JOAO]) == ()
+
+
+def _with_a_stranger(wraps):
+    """The wraps of a letter with a reader more, who has no mailbox."""
+    return tuple(sorted([*wraps, (UserId(bytes(27) + b"x"), wraps[0][1])]))
+
+
 class TestSessions:
     def opened(self, request="confirm") -> Change:
         return Change(OpenSession(SESSION, b"sealed", b"kek", EXPIRES), counter(0, request))
@@ -314,7 +455,7 @@ class TestSessions:
         storage.commit(self.opened())
         storage.commit(Change(CloseSession(SESSION), counter(1)))
         assert storage.session(SESSION) is None
-        assert storage.counter(SESSION, 7).closed
+        assert storage.counters([(SESSION, 7)])[0].closed
         with pytest.raises(CounterUsed):
             storage.commit(self.opened())
         assert storage.session(SESSION) is None
@@ -345,6 +486,7 @@ def test_a_database_that_is_down_is_unavailable_and_comes_back(tmp_path):
             storage.probe,
             lambda: storage.registration(MARIA),
             lambda: storage.commit(Change(StoreRegistration(person(JOAO), "joao"), counter(2))),
+            lambda: storage.commit_all([Change(LETTER_EFFECT, counter(3))]),
         ):
             with pytest.raises(StorageUnavailable) as caught:
                 work()

@@ -1,0 +1,147 @@
+"""A pipeline that is handed batches: each message has its own end, and what takes long or fails holds up no other."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from crypto_core import commands, envelope, session
+from crypto_core.commands import ErrorCode
+from crypto_core.errors import ProtocolError
+from crypto_core.ids import new_nonce
+from repository_worker import worker
+from repository_worker.keys import Home
+from repository_worker.metrics import Metrics
+from repository_worker.pipeline import BATCHED_BYTES, Handled, Message, Verdict
+from repository_worker.settings import Settings
+from repository_worker.stack import PrivateStack
+from tests.support.wire import Citizen, Wire, now_ms
+
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pipeline(stack):
+    """A pipeline of this process beside the worker: the batches are made by the tests."""
+    kept = dict(os.environ)
+    os.environ.update(stack.environment())
+    settings = Settings()
+    os.environ.clear()
+    os.environ.update(kept)
+    home = Home(settings.home)
+    opened = home.keystore(stack.ca_passphrase_file.read_text(encoding="utf-8"))
+    storage = worker.open_storage(settings, opened)
+    yield worker.build_pipeline(settings, opened, storage, home.ring(opened), Metrics())
+    storage.close()
+
+
+@pytest.fixture(scope="module")
+def people(stack):
+    """Maria and João, with a session each: (citizen, wire) pairs."""
+    pairs = []
+    for name in ("Maria Conceição Reis", "João Sá"):
+        citizen, wire = Citizen.issued(stack.ca, name), Wire(stack.client_settings(), stack.descriptor).__enter__()
+        wire.register(citizen)
+        wire.login(citizen)
+        pairs.append((citizen, wire))
+    yield pairs
+    for _, wire in pairs:
+        wire.__exit__()
+
+
+def asked(wire: Wire, command: commands.Command, counter: int | None = None) -> tuple[Message, bytes, bytes]:
+    """A message with this command, its envelope and its nonce."""
+    nonce = new_nonce()
+    data = wire.sealed(command, nonce, counter)
+    return Message(data, wire.reply_queue), data, nonce
+
+
+def send(people, size: int = 10) -> commands.Send:
+    (maria, wire), (joao, _) = people
+    made = wire.letter(maria, [joao], b"x" * size)
+    return commands.Send(made.head, made.body)
+
+
+def test_each_message_of_a_batch_has_its_own_end(pipeline, people):
+    (_, wire), (_, other) = people
+    used = wire.sealed(commands.New(0), new_nonce())
+    good = [asked(wire, send(people)) for _ in range(3)]
+    assert pipeline.handle(good[0][0]).verdict is Verdict.DONE
+    forged = Message(used[:-1] + bytes([used[-1] ^ 1]), wire.reply_queue)
+    again = asked(wire, send(people), counter=envelope.read_command(good[1][1]).counter)  # of one in the same batch
+    unknown = asked(other, commands.Status(b"x" * 16))
+    elsewhere = Message(asked(wire, commands.New(0))[1], other.reply_queue)
+    junk = Message(b"junk", wire.reply_queue)
+    batch = [good[1][0], forged, junk, again[0], good[0][0], unknown[0], elsewhere, good[2][0]]
+    ends = pipeline.handle_batch(batch)
+    dead = Handled(Verdict.DEAD_LETTER)
+    assert [ends[place] for place in (1, 2, 6)] == [dead] * 3
+    letters = [
+        wire.opened(ends[place].reply.body, data, nonce, commands.SendResult).letter
+        for place, (_, data, nonce) in zip((4, 0, 7), good, strict=True)
+    ]
+    assert len(set(letters)) == 3
+    for place, (_, data, nonce), who, code in (
+        (3, again, wire, ErrorCode.COUNTER_USED),
+        (5, unknown, other, ErrorCode.NOT_FOUND),
+    ):
+        with pytest.raises(commands.RefusedByRepository) as refusal:
+            who.opened(ends[place].reply.body, data, nonce, commands.SendResult)
+        assert refusal.value.code is code
+    numbers = [each.entry.number for each in other.ask(commands.All(0, heads=False), commands.BoxResult).entries]
+    assert numbers == [1, 2, 3]
+
+
+def test_what_takes_long_leaves_the_batch(pipeline, people, stack):
+    (maria, wire), _ = people
+    hello = session.hello(stack.descriptor, wire.app_key, now_ms()).hello
+    directory, _, _ = asked(wire, commands.List(None, "maria", False, None))
+    registration, _, _ = asked(wire, maria.create(maria.registration(stack.descriptor.repository)))
+    large, _, _ = asked(wire, send(people, BATCHED_BYTES))
+    quick, _, _ = asked(wire, commands.New(0))
+    batch = [Message(hello, wire.reply_queue), directory, quick, registration, large]
+    ends = pipeline.handle_batch(batch)
+    assert [end is None for end in ends] == [True, True, False, True, True]
+    assert all(pipeline.handle(message).verdict is Verdict.DONE for message in batch)
+
+
+def test_a_session_that_was_closed_elsewhere_ends_in_the_batch(pipeline, people, stack):
+    _, (joao, _) = people
+    with Wire(stack.client_settings(), stack.descriptor) as wire:
+        wire.login(joao)
+        message, _, _ = asked(wire, commands.New(0))
+        assert pipeline.handle_batch([message])[0].verdict is Verdict.DONE  # its record is in memory now
+        wire.ask(commands.Close(), commands.CloseResult)
+        message, _, _ = asked(wire, commands.New(0))
+        assert pipeline.handle_batch([message, message]) == [Handled(Verdict.DEAD_LETTER)] * 2
+
+
+def test_two_pipelines_answer_one_batch_alike(pipeline, people):
+    (_, wire), _ = people
+    made = [asked(wire, send(people)) for _ in range(6)]
+    results = {}
+
+    def handle(name):
+        results[name] = pipeline.handle_batch([message for message, _, _ in made])
+
+    threads = [threading.Thread(target=handle, args=(name,)) for name in ("first", "second")]
+    for each in threads:
+        each.start()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for each in threads:
+        each.join(deadline - time.monotonic())
+    for place, (message, data, nonce) in enumerate(made):
+        ends = [results[name][place] or pipeline.handle(message) for name in ("first", "second")]
+        first, second = (wire.opened(end.reply.body, data, nonce, commands.SendResult) for end in ends)
+        assert (first.letter, first.accepted) == (second.letter, second.accepted)
+        with pytest.raises(ProtocolError):
+            wire.opened(ends[0].reply.body, made[place - 1][1], nonce, commands.SendResult)

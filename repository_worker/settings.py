@@ -22,6 +22,7 @@ from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
 from repository_worker.transport.consumer import GRACE_SECONDS, THREADS, ConsumerSettings
 
 PREFIX: Final = "SMR_REPOSITORY_"
+PASSPHRASE_FILE: Final = "SMR_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable, not a secret
 
 
 class Settings(BaseSettings):

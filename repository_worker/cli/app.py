@@ -5,6 +5,7 @@
     descriptor   show, export or issue anew what clients need to know
     doctor       look everything over and say what to do
     dead         dead letters: list, show, requeue, drop
+    settings     every setting with its unit and default
     dev          a whole private stack in the foreground
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Every command has `--json`. Passphrases come from a prompt or from the file
@@ -107,6 +108,14 @@ def descriptor(
     if export is not None:
         export.write_bytes(home.signed_descriptor())
     common.show(common.facts(shown, root, home), as_json, title="Descriptor")
+
+
+@app.command()
+def settings() -> None:
+    """Print the page that lists every setting with its unit, default and meaning."""
+    from repository_worker.settings_page import page
+
+    typer.echo(page(), nl=False)
 
 
 @app.command()

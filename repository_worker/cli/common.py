@@ -17,9 +17,8 @@ from crypto_core.descriptor import Descriptor
 from repository_worker import logs
 from repository_worker.errors import HomeError
 from repository_worker.keys import Home, RepositoryKeystore
-from repository_worker.settings import Settings
+from repository_worker.settings import PASSPHRASE_FILE, Settings
 
-PASSPHRASE_FILE: Final = "SMR_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable, not a secret
 FAILED: Final = 1
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]

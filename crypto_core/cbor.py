@@ -10,6 +10,7 @@ COSE tags. No floats, no null, no other tags, no other simple values: every valu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -88,9 +89,15 @@ def _ordered_map(value: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
     for key in value:
         if type(key) is not int and type(key) is not str:
             raise Malformed("a map key that is neither an integer nor a text")
-        keys.append((cbor2.dumps(_ordered(key, 1)), key))
+        keys.append((_encoded_key(key), key))
     keys.sort(key=lambda pair: pair[0])
     return {key: _ordered(value[key], depth) for _, key in keys}
+
+
+# Bounded, and filled with whatever names strangers choose: it can be emptied by them, never made wrong.
+@functools.lru_cache(maxsize=512, typed=True)
+def _encoded_key(key: int | str) -> bytes:
+    return cbor2.dumps(_ordered(key, 1))
 
 
 def _text(value: str) -> str:

@@ -76,10 +76,13 @@ class SigningKey:
     """An Ed25519 private key, kept as its 32-byte seed."""
 
     seed: bytes = field(repr=False)
+    # Loading costs as much as a signature, and a worker signs several times for each command.
+    _loaded: ed25519.Ed25519PrivateKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.seed) != ED25519_BYTES:
             raise Malformed("an Ed25519 seed has 32 bytes")
+        object.__setattr__(self, "_loaded", ed25519.Ed25519PrivateKey.from_private_bytes(self.seed))
 
     @classmethod
     def generate(cls) -> SigningKey:
@@ -87,13 +90,10 @@ class SigningKey:
 
     @property
     def public(self) -> VerifyKey:
-        return VerifyKey(self._key().public_key().public_bytes_raw())
+        return VerifyKey(self._loaded.public_key().public_bytes_raw())
 
     def sign(self, data: bytes) -> bytes:
-        return self._key().sign(data)
-
-    def _key(self) -> ed25519.Ed25519PrivateKey:
-        return ed25519.Ed25519PrivateKey.from_private_bytes(self.seed)
+        return self._loaded.sign(data)
 
 
 @dataclass(frozen=True, slots=True)

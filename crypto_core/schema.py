@@ -153,6 +153,7 @@ def _decode(cls: type[T], data: Any, codec: _Codec) -> T:
     return cls(**values)
 
 
+@functools.cache
 def _plain(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     """The plain type behind Annotated and NewType, and the bounds that were attached to it."""
     bounds: tuple[Any, ...] = ()

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-stack lint reformat lock bench chaos clean bootstrap-demo bootstrap-test
+.PHONY: help demo test test-stack lint reformat lock bench chaos clean bootstrap-demo bootstrap-test bootstrap-bench
 
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
@@ -50,8 +50,9 @@ lock: bootstrap-test ## lock the newest versions of all dependencies
 	$(LOCK) --extra dev --output-file requirements/dev.lock --constraint requirements/runtime.lock pyproject.toml requirements/build.in
 	$(LOCK) --output-file requirements/mongod.lock requirements/mongod.in
 	$(LOCK) --output-file requirements/cwt.lock requirements/cwt.in
+	$(LOCK) --output-file requirements/bench.lock requirements/bench.in
 
-bench: bootstrap-test ## measure, each figure against a floor of the same run; ONLY=name for some, FULL=1 for all rows
+bench: bootstrap-bench ## measure, each figure against a floor of the same run; ONLY=name for some, FULL=1 for all rows
 	@ONLY='$(ONLY)' FULL='$(FULL)' exec $(BIN)/python -m bench
 
 # SEED=number repeats the plan of another run; OPTIONS="--wire-clients 8" and the like change its size.
@@ -68,3 +69,6 @@ bootstrap-demo:
 
 bootstrap-test:
 	@./bootstrap.sh test
+
+bootstrap-bench:
+	@./bootstrap.sh bench

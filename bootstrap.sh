@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# bootstrap.sh [demo|test]: makes this folder ready to run, and says what it installs and why.
+# bootstrap.sh [demo|test|bench]: makes this folder ready to run, and says what it installs and why.
 #
 #   demo   the programs and the private servers they need (default)
 #   test   also the tools of the test suite and an independent COSE implementation to compare with
+#   bench  as demo, and a library that draws the plots of the measurements
 #
 # It changes three places: Debian packages (as root only; otherwise it names them and stops), `.venv/` here, and
 # nothing else. When everything is there already it says nothing and takes a fraction of a second.
@@ -15,8 +16,8 @@ readonly share="$venv/share/smr"
 readonly attempts=3 # network installs are tried this often
 readonly policy=/usr/sbin/policy-rc.d
 
-case "$purpose" in demo | test) ;; *)
-    echo "bootstrap.sh: unknown purpose '$purpose'; use demo or test" >&2
+case "$purpose" in demo | test | bench) ;; *)
+    echo "bootstrap.sh: unknown purpose '$purpose'; use demo, test or bench" >&2
     exit 2
     ;;
 esac
@@ -214,8 +215,19 @@ install_cwt() {
     stamp cwt "$now"
 }
 
+install_plotting() {
+    local now
+    now=$(fingerprint requirements/bench.lock)
+    is_stamped bench "$now" && return 0
+    say 'installing matplotlib into .venv/bench-env/, for the plots of the measurements'
+    "$venv/bin/python" -m venv "$venv/bench-env"
+    pip_install "$venv/bench-env" requirements/bench.lock || die 'the libraries of requirements/bench.lock could not be installed.'
+    stamp bench "$now"
+}
+
 install_packages
 make_environment
 install_libraries
 install_mongod
 if [ "$purpose" = test ]; then install_cwt; fi
+if [ "$purpose" = bench ]; then install_plotting; fi

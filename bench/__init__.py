@@ -8,7 +8,9 @@ and plots. Is not: a test. Nothing fails here because something was slow.
     world        the private stack and everything that is measured on it
     load         a load process: seals envelopes before the clock starts, then plays them
     floor        a plain RPC worker in a process of its own
-    rows_*       one measurement each: `rows.ROWS` names them
+    rows         throughput and latency of the commands, and the list of all rows
+    negotiation, mailboxes, processor, scaling
+                 the other rows
     report       the table and the JSON file
     plots        PNG files, from the JSON file, by an interpreter that has matplotlib
 """

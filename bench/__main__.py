@@ -1,26 +1,34 @@
 """`python -m bench`: measures, shows a table, writes one JSON file.
 
     ONLY=name    one row, or several with commas between them (the beginning of a name serves too)
-    FULL=1       also the rows that take an hour
+    FULL=1       also the rows that take long: a mailbox of a million letters, a million commands
 
-Ends with 0 when everything could be measured, whatever the figures are.
+Ends with 0 when everything could be measured, whatever the figures are. Stopped before (Ctrl-C, SIGTERM) it ends what
+it started and writes nothing.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
 from bench import report
 from bench.figures import Measure
-from bench.rows import ROWS, Plan, Row
+from bench.plan import Plan, Row
+from bench.rows import ROWS
 from bench.world import World
 
+#: An environment with matplotlib alone, which `make bench` makes.
+PLOTTER = Path(sys.prefix) / "bench-env" / "bin" / "python"
+PLOT_SECONDS = 120.0
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -45,8 +53,19 @@ def main() -> int:
                 measures.append(measure)
     report.show(console, measures)
     written = report.write(RESULTS, measures, plan, time.perf_counter() - began)
+    _plot(console, written)
     console.print(f"\n{len(measures)} figures in {time.perf_counter() - began:.0f} s; they are in {written}")
     return 0
+
+
+def _plot(console: Console, results: Path) -> None:
+    """Draws the plots beside the JSON file, where there is an interpreter that can."""
+    if not PLOTTER.exists():
+        console.print("No plots were drawn: matplotlib is not installed. `make bench` installs it beside .venv/.")
+        return
+    program = Path(__file__).with_name("plots.py")
+    subprocess.run([PLOTTER, program, results, results.with_suffix("")], check=True, timeout=PLOT_SECONDS)
+    console.print(f"plots: {results.with_suffix('')}/")
 
 
 def choose(only: str) -> dict[str, Row]:
@@ -62,5 +81,13 @@ def _tell(console: Console, update: object, text: str) -> None:
         console.print(f"  … {text}", style="dim")
 
 
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped: nothing was written")

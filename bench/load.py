@@ -66,8 +66,10 @@ class Player:
         self._app_key = SigningKey(bytes.fromhex(told["app_seed"]))
         self._signature = bytes.fromhex(told["signature"])
         self._members = [_member(each) for each in told["members"]]
-        self._quiet = self._members[: told["quiet"]]
-        self._busy = self._members[told["quiet"] :]
+        special, quiet = told["special"], told["quiet"]
+        self._special = self._members[:special]
+        self._quiet = self._members[special : special + quiet]
+        self._busy = self._members[special + quiet :]
         self._random = random.Random(told["seed"])
         self._unread: list[tuple[Member, UserId, LetterId]] = []
         self._own: dict[UserId, LetterId] = {}
@@ -85,15 +87,17 @@ class Player:
         """Seals a batch of `count` commands of one `kind`."""
         makers: dict[str, Callable[[dict[str, Any]], Prepared]] = {
             "send": lambda told: self._letter(told, *self._random.sample(self._busy, 2)),
-            "hot": lambda told: self._letter(told, self._random.choice(self._busy), self._quiet[0]),
+            "hot": lambda told: self._letter(told, self._random.choice(self._busy), self._special[0]),
             "recv": self._recv,
             "new": self._new,
             "list": self._list,
             "status": self._status,
             "page": self._page,
+            "mixed": self._mixed,
         }
         if told["kind"] == "ring":
-            pairs = zip(self._quiet, [*self._quiet[1:], self._quiet[0]], strict=True)
+            rings = [self._special, self._quiet]
+            pairs = [(ring[number - 1], ring[number]) for ring in rings for number in range(len(ring))]
             self._batch = [self._letter(told, author, reader) for author, reader in pairs]
         else:
             self._batch = [makers[told["kind"]](told) for _ in range(told["count"])]
@@ -148,10 +152,13 @@ class Player:
         author = self._random.choice(self._quiet)
         return self._sealed(author, commands.Status(self._own[author.user]), commands.StatusResult)
 
+    def _mixed(self, told: dict[str, Any]) -> Prepared:
+        return self._random.choice((self._new, self._list, self._status))(told)
+
     def _page(self, told: dict[str, Any]) -> Prepared:
-        """NEW, or (`all`) a page of ALL with heads, of the quiet member number `who`."""
+        """NEW, or (`all`) a page of ALL with heads, of the special member number `who`."""
         command = commands.All(told["after"], True) if told["all"] else commands.New(told["after"])
-        return self._sealed(self._quiet[told["who"]], command, commands.BoxResult)
+        return self._sealed(self._special[told["who"]], command, commands.BoxResult)
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 

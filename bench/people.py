@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -140,9 +140,11 @@ class Caller:
         """A session of this citizen."""
         return self.negotiate(lambda answered: citizen.signed(answered.login_document(citizen.user, now_ms())))
 
-    def register(self, citizen: Citizen) -> None:
-        """A first registration, in a session without a login."""
-        self.ask(self.negotiate(lambda _: None), 1, citizen.registration(self.descriptor), commands.CreateResult)
+    def register(self, citizens: Sequence[Citizen]) -> None:
+        """First registrations, in one session without a login."""
+        live = self.negotiate(lambda _: None)
+        for counter, each in enumerate(citizens, 1):
+            self.ask(live, counter, each.registration(self.descriptor), commands.CreateResult)
 
     def ask(self, live: session.Session, counter: int, command: commands.Command, kind: type[R]) -> R:
         """The result of one command. Raises RefusedByRepository."""

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.figures import Judgement, Measure
-from bench.rows import Plan
+from bench.plan import Plan
 
 WIDTH = 130  #: columns, where nobody looks on a terminal
 _MARKS = {Judgement.AIM: "✓", Judgement.DONE: "~", Judgement.MISSED: "✗", Judgement.NONE: " "}

@@ -1,32 +1,28 @@
-"""The measurements, one function each. A row gives its figures; how many repetitions it makes is the run's choice."""
+"""Throughput and latency of the commands against plain RPC workers, and the list of all rows.
+
+A row is a function that yields its figures; how many repetitions it makes is the run's choice.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.figures import Better, Measure, Played, percentile
+from bench.mailboxes import hot_mailbox, mailbox_sizes
+from bench.negotiation import negotiation
+from bench.plan import Plan, Row, messages_of_a_run
+from bench.processor import cpu_by_stage
+from bench.scaling import memory, two_workers
 from bench.world import IN_FLIGHT, WORKERS, World, cpu_seconds
 
-RUN_SECONDS = 1.5  #: aimed length of one repetition of a throughput
 WARM_UP = 128  #: messages a load process before the first repetition
 ALONE = 250  #: messages of one repetition with one in flight
 MILLISECOND = 1e-3
 
 THROUGHPUT_AIM, THROUGHPUT_BOUND = 0.8, 0.6
 LATENCY_AIM, LATENCY_BOUND = 1.3, 1.6
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is measured."""
-
-    repetitions: int = 5
-    full: bool = False
-
-
-Row = Callable[[World, Plan], Iterable[Measure]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +48,8 @@ def throughput(world: World, plan: Plan, subject: Subject) -> Iterable[Measure]:
     loads = world.loads
     sizes = _warm_up(world, subject)
     with world.plain_workers(subject.work, sizes.reply) as plain:
-        count = _count(sizes.rate)
-        floor_count = _count(world.play_floor(loads, WARM_UP, sizes.request).throughput)
+        count = messages_of_a_run(sizes.rate, len(loads))
+        floor_count = messages_of_a_run(world.play_floor(loads, WARM_UP, sizes.request).throughput, len(loads))
         ours: list[Played] = []
         floors: list[Played] = []
         cpu: list[float] = []
@@ -142,11 +138,6 @@ def _prepare(world: World, subject: Subject, count: int, *, only_first: bool = F
     return world.prepare(loads, kind=subject.kind, count=count, bytes=1024)
 
 
-def _count(rate: float) -> int:
-    """Messages a load process for a repetition of about RUN_SECONDS."""
-    return max(WARM_UP, round(rate * RUN_SECONDS / 2))
-
-
 def _pids(world: World) -> list[int]:
     return [each.pid for each in world.stack.workers]
 
@@ -158,7 +149,13 @@ def _both(subject: Subject) -> dict[str, Row]:
     }
 
 
-#: Every row by its name, in the order of a run.
+#: Every row by its name, in the order of a run: what changes mailboxes for good comes after what measures them.
 ROWS: dict[str, Row] = {
-    name: row for subject in (SEND, NEW, LIST, STATUS, RECV) for name, row in _both(subject).items()
+    **{name: row for subject in (SEND, NEW, LIST, STATUS, RECV) for name, row in _both(subject).items()},
+    "negotiation": negotiation,
+    "cpu": cpu_by_stage,
+    "two_workers": two_workers,
+    "hot_mailbox": hot_mailbox,
+    "mailbox_size": mailbox_sizes,
+    "memory": memory,
 }

@@ -34,14 +34,18 @@ from repository_worker.stack import CLIENT_PERMISSIONS, PrivateStack
 LOADS = 2  #: load processes
 WORKERS = 2  #: worker processes, ours and plain ones
 IN_FLIGHT = 64  #: messages in flight, all load processes together
-BUSY = 48  #: citizens a load process that write to each other
+BUSY = 32  #: citizens a load process that write to each other
+SPECIAL = 4  #: citizens a load process whose mailboxes are made hot or large
 QUIET = 16  #: citizens a load process with one unread letter each, whose mailboxes stay as they are
 #: The exchange, the queue and the routing key of the plain workers: the same kind of path as that of commands.
 FLOOR = "smr.bench.floor"
+ECHO = "smr.bench.echo"
 #: The account of the load processes: what a client may do, and publishing to the plain workers.
 ACCOUNT = "smr-bench"
 PERMISSIONS = Permissions(
-    configure=CLIENT_PERMISSIONS.configure, write=r"^smr\.(commands|bench\.floor)$", read=CLIENT_PERMISSIONS.read
+    configure=CLIENT_PERMISSIONS.configure,
+    write=r"^smr\.(commands|bench\.floor|bench\.echo)$",
+    read=CLIENT_PERMISSIONS.read,
 )
 STOP_SECONDS = 10.0
 CALLERS = 3  #: connections that register citizens at once
@@ -59,6 +63,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C reaches the program that started it, which ends its children in order
             preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - one system call, no locks
         )
         self.tell(told)
@@ -148,17 +153,17 @@ class World:
         return together(ask_all(loads, told))
 
     @contextlib.contextmanager
-    def plain_workers(self, work: str, reply_bytes: int, count: int = WORKERS) -> Iterator[list[Child]]:
-        """Plain workers that do `work`, until the block ends."""
+    def plain_workers(self, work: str, reply_bytes: int, queue: str = FLOOR) -> Iterator[list[Child]]:
+        """Plain workers that do `work`, as many as ours, until the block ends."""
         told = {
             "broker": connection(self.stack.broker.settings()),
             "mongo": self.stack.mongo_url,
-            "queue": FLOOR,
+            "queue": queue,
             "prefetch": Settings.model_fields["prefetch"].default,
             "work": work,
             "reply_bytes": reply_bytes,
         }
-        workers = [Child("bench.floor", told) for _ in range(count)]
+        workers = [Child("bench.floor", told) for _ in range(WORKERS)]
         try:
             for each in workers:
                 each.hear()
@@ -168,7 +173,7 @@ class World:
                 each.stop()
 
     def settings(self) -> ConnectionSettings:
-        """How load processes connect."""
+        """How load processes and callers connect."""
         return self.stack.broker.settings(ACCOUNT, self._password)
 
     def caller(self, app_key: SigningKey | None = None) -> Caller:
@@ -180,15 +185,16 @@ class World:
     def _declare_floor_queue(self) -> None:
         with connect(self.stack.broker.settings()) as opened:
             channel = opened.channel()
-            channel.exchange_declare(FLOOR, exchange_type="direct", durable=True)
-            channel.queue_declare(FLOOR, durable=True, arguments=topology.COMMANDS_ARGUMENTS)
-            channel.queue_bind(FLOOR, FLOOR, routing_key=FLOOR)
+            for name in (FLOOR, ECHO):
+                channel.exchange_declare(name, exchange_type="direct", durable=True)
+                channel.queue_declare(name, durable=True, arguments=topology.COMMANDS_ARGUMENTS)
+                channel.queue_bind(name, name, routing_key=name)
         self._password = secrets.token_urlsafe(24)
         self.stack.broker.administration().put_account(ACCOUNT, self._password, names.VHOST, PERMISSIONS)
         floor.fill(self.stack.mongo_url, 4096)
 
     def _enrol(self) -> None:
-        count = BUSY + QUIET
+        count = SPECIAL + QUIET + BUSY
         self.say(f"registering {LOADS * count} citizens and opening their sessions")
         for number in range(LOADS):
             app_key = SigningKey.generate()
@@ -207,8 +213,7 @@ class World:
 
     def _log_in(self, app_key: SigningKey, people: Sequence[Citizen]) -> list[Session]:
         with self.caller(app_key) as caller:
-            for each in people:
-                caller.register(each)
+            caller.register(people)
             return [caller.login(each) for each in people]
 
     def _load(self, number: int, app_key: SigningKey, people: Sequence[Citizen], live: Sequence[Session]) -> Child:
@@ -219,6 +224,7 @@ class World:
             "verify_key": descriptor.verify_key.raw.hex(),
             "app_seed": app_key.seed.hex(),
             "signature": people[0].signed(_any_document(), CardKeyUse.SIGNATURE).signature.hex(),
+            "special": SPECIAL,
             "quiet": QUIET,
             "seed": number,
             "members": [

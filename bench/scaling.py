@@ -1,0 +1,92 @@
+"""Two worker processes against one, and the memory of a worker that has done a lot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.figures import Better, Measure, Played
+from bench.plan import Plan, messages_of_a_run
+from bench.world import World, cpu_seconds, resident_bytes
+
+WARM_UP = 100  #: SENDs a load process before each repetition
+AIM, BOUND = 1.0, 0.9
+
+FIRST, ALL = 10_000, 1_000_000  #: commands after which memory is looked at
+BATCH = 5_000  #: commands a load process at once
+SEND_EVERY = 20  #: one batch of so many is of SENDs
+MEMORY_AIM, MEMORY_BOUND = 1.10, 1.25
+_MIB = 1024 * 1024
+
+
+def two_workers(world: World, plan: Plan) -> Iterable[Measure]:
+    """SENDs per second of processor time that the workers used: two against one."""
+    runs: dict[int, list[float]] = {2: [], 1: []}
+    speed: dict[int, list[float]] = {2: [], 1: []}
+    second = world.stack.workers[1]
+    for number in range(plan.repetitions):
+        for count, per_cpu in runs.items():
+            world.say(f"{count} worker(s), repetition {number + 1} of {plan.repetitions}")
+            if count == 1:
+                second.stop()
+            pids = [each.pid for each in world.stack.workers[:count]]
+            # Both begin warm: what a new process learns in its first messages is not what is asked here.
+            rate = _send(world, WARM_UP).throughput
+            before = cpu_seconds(pids)
+            played = _send(world, messages_of_a_run(rate, len(world.loads)))
+            per_cpu.append(played.messages / (cpu_seconds(pids) - before))
+            speed[count].append(played.throughput)
+            if count == 1:
+                second.restart()
+    yield Measure(
+        "two_workers_per_cpu_second",
+        "1/cpu s",
+        tuple(runs[2]),
+        tuple(runs[1]),
+        Better.HIGHER,
+        AIM,
+        BOUND,
+        "one worker process",
+    )
+    yield Measure(
+        "two_workers_throughput",
+        "1/s",
+        tuple(speed[2]),
+        tuple(speed[1]),
+        Better.HIGHER,
+        floor_name="one worker process",
+    )
+
+
+def _send(world: World, count: int) -> Played:
+    world.prepare(world.loads, kind="send", count=count, bytes=1024)
+    return world.play(world.loads)
+
+
+def memory(world: World, plan: Plan) -> Iterable[Measure]:
+    """Memory of the workers after many commands against after few. Only in a full run: it takes long."""
+    if not plan.full:
+        return
+    first: tuple[float, ...] = ()
+    done = 0
+    while done < ALL:
+        kind = "send" if (done // (2 * BATCH)) % SEND_EVERY == 0 else "mixed"
+        world.prepare(world.loads, kind=kind, count=BATCH, bytes=1024)
+        done += world.play(world.loads, check=False).messages
+        world.say(f"memory: {done:,} of {ALL:,} commands")
+        if done >= FIRST and not first:
+            first = _resident(world)
+    yield Measure(
+        "worker_memory",
+        "MiB",
+        _resident(world),
+        first,
+        Better.LOWER,
+        MEMORY_AIM,
+        MEMORY_BOUND,
+        f"after {FIRST:,} commands",
+        note="one value a worker; NEW, LIST and STATUS in turns, every twentieth batch SEND",
+    )
+
+
+def _resident(world: World) -> tuple[float, ...]:
+    return tuple(resident_bytes(each.pid) / _MIB for each in world.stack.workers)

@@ -11,7 +11,7 @@ import enum
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -216,8 +216,3 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _highest(path: Path) -> int:
     return max((int(line["op"].rpartition(".")[2]) for line in _lines(path) if line["event"] == "invoked"), default=0)
-
-
-def latest_end(operations: Iterable[Operation]) -> int:
-    """When the last answer of all came; 0 when there was none."""
-    return max((each.ended for each in operations if each.ended is not None), default=0)

@@ -83,10 +83,10 @@ class Plan:
         return self.folder / "stop"
 
     def descriptor(self) -> Descriptor:
-        """The repository's descriptor; its operator root is the one of this run."""
+        """The repository's descriptor. Its chain is not checked here: the file is this run's own."""
         signed = descriptors.read(self.descriptor_path.read_bytes())
-        root = x509.load_der_x509_certificate(signed.chain[0])
-        return signed.verify(EcdsaVerifyKey(root.public_key()), now_ms())  # type: ignore[arg-type]
+        signer = x509.load_der_x509_certificate(signed.chain[0])
+        return signed.verify(EcdsaVerifyKey(signer.public_key()), now_ms())  # type: ignore[arg-type]
 
     def by_user(self) -> dict[UserId, Member]:
         return {UserId(bytes.fromhex(each.user)): each for each in self.members}

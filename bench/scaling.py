@@ -65,6 +65,7 @@ def _send(world: World, count: int) -> Played:
 def memory(world: World, plan: Plan) -> Iterable[Measure]:
     """Memory of the workers after many commands against after few. Only in a full run: it takes long."""
     if not plan.full:
+        world.say("memory after a million commands: only with FULL=1")
         return
     first: tuple[float, ...] = ()
     done = 0

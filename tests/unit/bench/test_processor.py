@@ -1,0 +1,50 @@
+"""What is measured does what a worker does: every stage runs, copies of entries are new letters."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from bench import mailboxes, processor
+from bench.people import Citizen
+from bench.plan import FEWEST, messages_of_a_run
+from bench.world import cpu_seconds, resident_bytes
+from crypto_core.ids import repository_id
+
+
+@pytest.fixture(scope="module")
+def stages(test_pki):
+    people = [Citizen.issued(test_pki.ca, name) for name in ("Maria Conceição Reis", "João Sá")]
+    return processor._stages(repository_id("a" * 32), *people)
+
+
+def test_the_stages_are_those_before_and_after_the_database(stages):
+    assert [each.name for each in stages] == ["decode", "verify_and_open", "seal"]
+
+
+def test_every_stage_and_its_bare_primitives_run_again_and_again(stages):
+    for each in stages:
+        for _ in range(2):
+            each.ours()
+            each.bare()
+
+
+@pytest.mark.parametrize(("rate", "loads", "expected"), [(1000.0, 2, 750), (10.0, 2, FEWEST), (3.0, 1, FEWEST)])
+def test_a_repetition_has_a_length_and_a_least_count(rate, loads, expected):
+    assert messages_of_a_run(rate, loads) == expected
+
+
+def test_processor_time_and_memory_of_this_process():
+    before = cpu_seconds([os.getpid()])
+    assert before > 0
+    assert cpu_seconds([os.getpid(), os.getpid()]) >= 2 * before
+    assert resident_bytes(os.getpid()) > 1024 * 1024
+
+
+def test_copies_of_an_entry_are_new_letters_of_which_the_newest_are_unread():
+    template = {"_id": 1, "number": 2, "letter": b"l" * 16, "hash": b"h" * 32, "unread": False, "kind": "received"}
+    copies = [mailboxes._entry(template, number, 100) for number in range(3, 101)]
+    assert all("_id" not in each and each["kind"] == "received" for each in copies)
+    assert len({each["letter"] for each in copies}) == len({each["hash"] for each in copies}) == len(copies)
+    assert [each["number"] for each in copies if each["unread"]] == list(range(91, 101))

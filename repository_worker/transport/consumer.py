@@ -22,7 +22,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -168,36 +168,50 @@ class Consumer:
         message = Message(body, _text(properties.reply_to))
         self._todo.put(_Delivery(link, method.delivery_tag, _text(properties.correlation_id), message))
 
-    def _finish(self, delivery: _Delivery, handled: Handled | None) -> None:
-        """Reply and acknowledgement; without an end (`handled` is None) the message goes back to the queue."""
-        link, channel = delivery.link, delivery.link.channel
-        if delivery.tag not in link.held:
-            return
-        if handled is None:
-            channel.basic_nack(delivery.tag, requeue=True)
-        else:
-            if handled.reply is not None:
-                properties = pika.BasicProperties(
-                    content_type=CONTENT_TYPE, correlation_id=delivery.correlation_id, delivery_mode=_TRANSIENT
-                )
-                channel.basic_publish("", handled.reply.queue, handled.reply.body, properties)
-            if handled.verdict is Verdict.DONE:
-                channel.basic_ack(delivery.tag)
-            else:
-                channel.basic_reject(delivery.tag, requeue=False)
-        link.held.discard(delivery.tag)
-        self._metrics.held.dec()
-
-    def _finish_all(self, ends: list[tuple[_Delivery, Handled | None]]) -> None:
+    def _finish(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:
+        """Replies and acknowledgements; a message without an end (None) goes back to the queue."""
+        done: set[int] = set()
         for delivery, handled in ends:
-            self._finish(delivery, handled)
+            if delivery.tag not in link.held:
+                continue
+            if handled is None:
+                link.channel.basic_nack(delivery.tag, requeue=True)
+            else:
+                self._reply(link, delivery, handled)
+                if handled.verdict is Verdict.DONE:
+                    done.add(delivery.tag)
+                    continue
+                link.channel.basic_reject(delivery.tag, requeue=False)
+            self._forget(link, {delivery.tag})
+        self._acknowledge(link, done)
+
+    def _reply(self, link: _Link, delivery: _Delivery, handled: Handled) -> None:
+        if handled.reply is None:
+            return
+        properties = pika.BasicProperties(
+            content_type=CONTENT_TYPE, correlation_id=delivery.correlation_id, delivery_mode=_TRANSIENT
+        )
+        link.channel.basic_publish("", handled.reply.queue, handled.reply.body, properties)
+
+    def _acknowledge(self, link: _Link, done: set[int]) -> None:
+        """One acknowledgement for all that are older than anything else that is held; the rest one by one."""
+        oldest = min(link.held - done, default=None)
+        together = {tag for tag in done if oldest is None or tag < oldest}
+        if together:
+            link.channel.basic_ack(max(together), multiple=True)
+        for tag in sorted(done - together):
+            link.channel.basic_ack(tag)
+        self._forget(link, done)
+
+    def _forget(self, link: _Link, tags: set[int]) -> None:
+        link.held -= tags
+        self._metrics.held.dec(len(tags))
 
     def _hand_back(self, link: _Link, consumer: str) -> None:
         """Takes nothing more, gives back what nobody has begun, waits for the rest within the grace time."""
         link.channel.basic_cancel(consumer)
         for waiting in (self._todo, self._aside):
-            for delivery in _taken(waiting):
-                self._finish(delivery, None)
+            self._finish(link, [(delivery, None) for delivery in _taken(waiting) if delivery.link is link])
         deadline = time.monotonic() + self._settings.grace_seconds
         while link.held and time.monotonic() < deadline:
             link.connection.process_data_events(time_limit=_POLL_SECONDS)
@@ -248,12 +262,12 @@ class Consumer:
             self._log.exception("fault outside of the pipeline")
             return Handled(Verdict.DEAD_LETTER)
 
-    def _return(self, link: _Link, ends: list[tuple[_Delivery, Handled | None]]) -> None:
+    def _return(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:
         """Has the thread that speaks to the broker finish these."""
         if not ends:
             return
         try:
-            link.connection.add_callback_threadsafe(partial(self._finish_all, ends))
+            link.connection.add_callback_threadsafe(partial(self._finish, link, ends))
         except pika.exceptions.ConnectionWrongStateError:
             self._log.info("broker lost before a reply; the message comes again")
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from functools import partial
 
 import pytest
 
+from broker_config import names
+from broker_config.connection import connect
 from crypto_core import commands, envelope, session
 from crypto_core.commands import ErrorCode
 from crypto_core.errors import ProtocolError
@@ -18,6 +21,7 @@ from repository_worker.metrics import Metrics
 from repository_worker.pipeline import BATCHED_BYTES, Handled, Message, Verdict
 from repository_worker.settings import Settings
 from repository_worker.stack import PrivateStack
+from repository_worker.transport.consumer import Consumer, _Link, _taken
 from tests.support.wire import Citizen, Wire, now_ms
 
 PATIENCE_SECONDS = 30.0
@@ -145,3 +149,33 @@ def test_two_pipelines_answer_one_batch_alike(pipeline, people):
         assert (first.letter, first.accepted) == (second.letter, second.accepted)
         with pytest.raises(ProtocolError):
             wire.opened(ends[0].reply.body, made[place - 1][1], nonce, commands.SendResult)
+
+
+def test_messages_that_are_done_out_of_order_are_acknowledged_and_no_others(vhost):
+    consumer = Consumer(vhost.worker(), None, lambda: None, Metrics())
+    with connect(vhost.client()) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number in range(6):
+            channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, b"%d" % number, mandatory=True)
+    with connect(vhost.worker()) as connection:
+        channel = connection.channel()
+        link = _Link(connection, channel)
+        channel.basic_consume(names.COMMANDS_QUEUE, partial(consumer._take, link))
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(link.held) < 6 and time.monotonic() < deadline:
+            connection.process_data_events(time_limit=0.1)
+        taken = {delivery.message.body: delivery for delivery in _taken(consumer._todo)}
+        done, dead = Handled(Verdict.DONE), Handled(Verdict.DEAD_LETTER)
+        consumer._finish(link, [(taken[b"1"], done), (taken[b"4"], done), (taken[b"3"], dead)])
+        assert len(link.held) == 3
+        consumer._finish(link, [(taken[b"0"], done), (taken[b"0"], done)])
+        assert len(link.held) == 2
+    with connect(vhost.administrator()) as connection:
+        channel = connection.channel()
+        left = []
+        for _, _, body in channel.consume(names.COMMANDS_QUEUE, inactivity_timeout=2.0):
+            if body is None:
+                break
+            left.append(body)
+    assert sorted(left) == [b"2", b"5"]

@@ -142,6 +142,12 @@ class _Case:
     decision: Decision | None = None
     aside: bool = False  #: to be handled alone
     end: Handled | None = None
+    outcome: str = "ok"  #: or the code of its refusal
+
+    @property
+    def correlation(self) -> str:
+        """SHA-256 of the envelope: what the logs, the client and the dead letters all call it."""
+        return (self.asked.request.request_hash if self.asked else suite.sha256(self.message.body)).hex()
 
 
 class _HandleAlone(Exception):
@@ -188,19 +194,31 @@ class Pipeline:
     def _run(self, messages: Sequence[Message], *, alone: bool) -> list[Handled | None]:
         started = time.perf_counter()
         cases = [_Case(message) for message in messages]
+        self._metrics.batches.observe(len(cases))
+        with self._metrics.stage("open"):
+            for case in cases:
+                with self._settling(case):
+                    self._route(case, alone=alone)
+        with self._metrics.stage("counters"):
+            self._look_at_counters(_waiting(cases))
+        with self._metrics.stage("decide"):
+            for case in _waiting(cases):
+                with self._settling(case):
+                    self._decide(case, alone=alone)
+        with self._metrics.stage("commit"):
+            self._commit(_waiting(cases))
         for case in cases:
-            with self._settling(case):
-                self._route(case, alone=alone)
-        self._look_at_counters(_waiting(cases))
-        for case in _waiting(cases):
-            with self._settling(case):
-                self._decide(case, alone=alone)
-        self._commit(_waiting(cases))
-        for case in cases:
-            if case.end is not None and case.kind is not None:
-                self._metrics.handled.labels(case.kind).inc()
-                self._metrics.seconds.labels(case.kind).observe(time.perf_counter() - started)
+            self._count(case, time.perf_counter() - started)
         return [case.end for case in cases]
+
+    def _count(self, case: _Case, seconds: float) -> None:
+        if case.end is None or case.kind is None:
+            return
+        self._metrics.handled.labels(case.kind).inc()
+        self._metrics.seconds.labels(case.kind).observe(seconds)
+        if case.asked is not None:
+            self._metrics.commands.labels(case.kind, case.outcome).inc()
+        self._log.debug("handled", kind=case.kind, outcome=case.outcome, correlation=case.correlation)
 
     @contextmanager
     def _settling(self, case: _Case) -> Iterator[None]:
@@ -215,17 +233,17 @@ class Pipeline:
             self._reject(case, error.reason)
         except Exception as error:  # noqa: BLE001 - the next message must find a worker
             if case.answerable is None:
-                self._log.exception("fault", reference=_reference())
+                self._log.exception("fault", reference=_reference(), correlation=case.correlation)
                 self._reject(case, "fault")
             else:
-                case.end = self._refuse(case.answerable, error)
+                case.end = self._refuse(case, case.answerable, error)
 
     def _reject(self, case: _Case, reason: str) -> None:
         self._metrics.dead.labels(reason).inc()
-        self._log.info("rejected", reason=reason)
+        self._log.info("rejected", reason=reason, correlation=case.correlation)
         case.kind, case.end = None, Handled(Verdict.DEAD_LETTER)
 
-    def _refuse(self, answerable: _Answerable, error: Exception) -> Handled:
+    def _refuse(self, case: _Case, answerable: _Answerable, error: Exception) -> Handled:
         """The end of an authentic message that got no result."""
         verdict = Verdict.DONE
         match error:
@@ -238,12 +256,13 @@ class Pipeline:
                 code, text = ErrorCode.CONFLICT, f"Not accepted: {error}."
             case _:  # our fault, not the client's: logged, told, kept
                 reference = _reference()
-                self._log.error("fault", reference=reference, exc_info=error)
+                self._log.error("fault", reference=reference, correlation=case.correlation, exc_info=error)
                 self._metrics.dead.labels("fault").inc()
                 code, verdict = ErrorCode.UNAVAILABLE, Verdict.DEAD_LETTER
                 text = f"The repository failed at this command and keeps it for its operator; tell them {reference}."
         self._metrics.refused.labels(code.value).inc()
-        self._log.info("refused", code=code.value)
+        case.outcome = code.value
+        self._log.info("refused", code=code.value, correlation=case.correlation)
         refusal = commands.encode_refusal(answerable.nonce, answerable.now, code, text)
         return Handled(verdict, answerable.reply(refusal))
 
@@ -364,6 +383,7 @@ class Pipeline:
         record, now = asked.record, answerable.now
         decoded = _decode(asked.body, record, now)
         case.kind = commands.name_of(decoded.command)
+        self._metrics.ages.observe(max(0, now - decoded.time) / 1000)
         if not alone and _takes_long(decoded.command):
             raise _HandleAlone
         caller = Caller(record.session, record.user)

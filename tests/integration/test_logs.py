@@ -1,0 +1,93 @@
+"""What a worker writes and counts about messages: each line names its envelope, and nothing about anybody."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+
+import pika
+import pytest
+
+from broker_config import names
+from broker_config.connection import connect as connect_broker
+from broker_config.private_process import free_ports
+from crypto_core import commands, suite
+from crypto_core.ids import new_nonce
+from repository_worker.settings import PREFIX
+from repository_worker.stack import PrivateStack
+from tests.support.wire import Citizen, Wire
+
+PATIENCE_SECONDS = 30.0
+TEXT = b"palavras que ninguem mais deve ler"
+GARBAGE = b"no envelope at all, but a secret"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    port = free_ports(1)[0]
+    settings = {f"{PREFIX}METRICS_PORT": str(port), f"{PREFIX}LOG_LEVEL": "debug"}
+    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1, settings=settings) as running:
+        running.metrics_port = port
+        yield running
+
+
+def lines(stack) -> list[dict]:
+    text = (stack.folder / "worker-1.log").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+
+
+def awaited(stack, digest: str) -> dict:
+    """The line about this envelope."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := [each for each in lines(stack) if each.get("correlation") == digest]):
+        assert time.monotonic() < deadline, "the worker wrote nothing about it"
+        time.sleep(0.05)
+    return found[0]
+
+
+def test_each_line_names_its_envelope_and_nothing_about_anybody(stack):
+    maria, joao = (Citizen.issued(stack.ca, name) for name in ("Maria Conceição Reis", "João Sá"))
+    with Wire(stack.client_settings(), stack.descriptor) as wire:
+        wire.register(joao)
+        wire.register(maria)
+        wire.login(maria)
+        made = wire.letter(maria, [joao], TEXT)
+        sent = wire.sealed(commands.Send(made.head, made.body), new_nonce())
+        wire.call(sent)
+        refused = wire.sealed(commands.New(0), new_nonce(), counter=wire.counter)
+        wire.call(refused)
+    with connect_broker(stack.broker.settings()) as connection:
+        connection.channel().basic_publish(
+            names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, GARBAGE, pika.BasicProperties(correlation_id="João")
+        )
+    assert awaited(stack, suite.sha256(sent).hex())["outcome"] == "ok"
+    assert awaited(stack, suite.sha256(refused).hex())["code"] == "counter-used"
+    assert awaited(stack, suite.sha256(GARBAGE).hex())["reason"] == "decoding"
+
+    events = [each for each in lines(stack) if each["event"] in {"handled", "refused", "rejected", "fault"}]
+    assert len(events) >= 6
+    assert all(len(each["correlation"]) == 64 for each in events)
+    text = (stack.folder / "worker-1.log").read_text(encoding="utf-8")
+    secrets = [stack.ca_passphrase_file.read_text(), (stack.folder / "client-password").read_text()]
+    people = ["Maria", "Reis", "Jo\\u00e3o", "João", maria.user.hex(), joao.user.hex()]
+    for word in (*secrets, *people, TEXT.decode(), GARBAGE.decode(), made.body.hex()[:32]):
+        assert word not in text
+
+    metrics = ask(stack.metrics_port, "/metrics")
+    for line in (
+        'smr_commands_total{kind="SEND",outcome="ok"} 1.0',
+        'outcome="counter-used"} 1.0',
+        'smr_messages_rejected_total{reason="decoding"} 1.0',
+    ):
+        assert line in metrics, metrics
+    for stage in ("open", "counters", "decide", "commit"):
+        assert f'smr_stage_seconds_count{{stage="{stage}"}}' in metrics
+    assert "smr_batch_messages_count 0.0" not in metrics
+    assert "smr_command_age_seconds_count 0.0" not in metrics
+
+
+def ask(port: int, path: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        return answer.read().decode()

@@ -74,7 +74,8 @@ class Player:
         self._unread: list[tuple[Member, UserId, LetterId]] = []
         self._own: dict[UserId, LetterId] = {}
         self._batch: list[Prepared] = []
-        self._connection = connect(ConnectionSettings(**told["broker"]))
+        # No heartbeats: between two batches nobody serves this connection, for as long as other rows take.
+        self._connection = connect(ConnectionSettings(**told["broker"]), heartbeat_seconds=0)
         self._channel = self._connection.channel()
         installation = names.installation_of(suite.sha256(self._app_key.public.raw))
         self._queue = names.reply_queue(installation, secrets.token_bytes(names.RANDOM_BYTES))

@@ -143,6 +143,9 @@ def test_an_old_head_shown_late_by_a_liar_is_no_roll_back(lying):
     for heads in ((seen, old), (old, seen)):
         assert proof._contradiction(*heads) is Contradiction.NOT_PROVEN
     assert proof._contradiction(seen, None) is Contradiction.NOT_PROVEN
+    at_once = dataclasses.replace(old, time=seen.time)
+    for heads in ((seen, at_once), (at_once, seen)):
+        assert proof._contradiction(*heads) is Contradiction.NOT_PROVEN
 
 
 def test_a_signature_of_somebody_else_proves_nothing(lying, home):

@@ -72,8 +72,11 @@ TRANSACTION_SECONDS: Final = 5
 #: seconds.
 PAUSE_SECONDS_MIN: Final = 0.001
 PAUSE_SECONDS_MAX: Final = 0.1
-#: Attempts at the transaction of a whole batch, before its changes are tried one by one.
-GROUP_ATTEMPTS: Final = 8
+#: Attempts at the transaction of a whole batch, before its changes are tried one by one. As many as at a single one:
+#: sixteen transactions would meet another worker's more often than one does.
+GROUP_ATTEMPTS: Final = TRANSACTION_ATTEMPTS
+#: The longest pause between them; seconds. An attempt that meets another worker's ends at its first write: it is cheap.
+GROUP_PAUSE_SECONDS_MAX: Final = 0.02
 #: People whose registration one worker remembers; 28 bytes each, about 100 with Python's own.
 REGISTERED_REMEMBERED: Final = 100_000
 #: Stands for "closed" among the counters of a session; no envelope can have it.
@@ -353,7 +356,7 @@ class MongoStorage:
                     if not any(map(error.has_error_label, _LABELS_TO_RETRY)):
                         return None
                 time.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries, decides nothing
-                pause = min(2 * pause, PAUSE_SECONDS_MAX)
+                pause = min(2 * pause, GROUP_PAUSE_SECONDS_MAX)
         return None
 
     def _apply(self, change: Change, session: Session) -> Outcome:

@@ -6,10 +6,15 @@
 
 Both are on disk before the envelope is published, and go after a valid reply. A retry sends the same bytes; only when
 the session is over is the same command put into a new envelope. Nothing is ever sealed twice for its readers.
+
+Two processes in one home may send the same command again at the same time: it has its effect once, both get an
+equivalent reply, and the first one to have it removes the entry. So an entry may vanish at any moment.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,10 +84,11 @@ class Outbox:
     def put(self, user: bytes, letter: bytes | None, command: Command, sealed: Sealed, keys: TrafficKeys) -> Pending:
         """Keeps command and envelope, on disk when this returns. Raises OSError."""
         folder = self._home.outbox / suite.sha256(sealed.envelope).hex()
-        head = schema.to_map(_CommandFile(user, letter, commands.name_of(command)))  # type: ignore[arg-type]
-        files.write(folder / _COMMAND, cbor.encode({**head, "arguments": schema.to_map(command)}))
         pending = Pending(folder, user, letter, command)
         self.renew(pending, sealed, keys)
+        # The command comes last: with it the entry begins to count, and another process may take it up.
+        head = schema.to_map(_CommandFile(user, letter, commands.name_of(command)))  # type: ignore[arg-type]
+        files.write(folder / _COMMAND, cbor.encode({**head, "arguments": schema.to_map(command)}))
         files.sync_folder(self._home.outbox)
         return pending
 
@@ -94,8 +100,14 @@ class Outbox:
 
     def all(self) -> list[Pending]:
         """What has no reply yet, oldest first. Raises LocalState for a damaged file."""
-        folders = [folder for folder in self._home.outbox.glob("*") if (folder / _COMMAND).exists()]
-        return [_load(folder) for folder in sorted(folders, key=lambda each: (each / _COMMAND).stat().st_mtime_ns)]
+        found = []
+        for folder in self._home.outbox.glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                written = (folder / _COMMAND).stat().st_mtime_ns
+                data = files.read(folder / _COMMAND)
+                if data is not None:
+                    found.append((written, _load(folder, data)))
+        return [pending for _, pending in sorted(found, key=lambda each: each[0])]
 
     def envelope(self, pending: Pending, keys: TrafficKeys) -> Sealed | None:
         """The envelope of this session; None when it was sealed in another one."""
@@ -111,14 +123,18 @@ class Outbox:
             raise files.unusable(pending.folder / _ENVELOPE, str(error)) from error
 
     def remove(self, pending: Pending) -> None:
-        """After a valid reply. The command goes last: without it the folder means nothing."""
-        files.remove(pending.folder / _COMMAND)
-        files.remove(pending.folder / _ENVELOPE)
-        pending.folder.rmdir()
+        """After a valid reply. The command goes first: without it the folder means nothing."""
+        try:
+            files.remove(pending.folder / _COMMAND)
+            files.remove(pending.folder / _ENVELOPE)
+            pending.folder.rmdir()
+        except OSError as error:
+            # Another process removed it first, or is just writing another envelope, which it will remove itself.
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
 
 
-def _load(folder: Path) -> Pending:
-    data = files.read(folder / _COMMAND) or b""
+def _load(folder: Path, data: bytes) -> Pending:
     try:
         value: Any = cbor.decode(data, files.STATE_FILE_BYTES)
         arguments = value.pop("arguments", None) if type(value) is dict else None

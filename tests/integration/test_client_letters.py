@@ -563,7 +563,7 @@ def test_a_client_killed_while_sending_goes_on(stack: PrivateStack, maria: Citiz
     process.start()
     together.wait(60)
     outbox = Context(joao.settings).home.outbox
-    while not list(outbox.glob("*/envelope")):
+    while not list(outbox.glob("*/command")):  # the last that is written before it is published
         assert process.is_alive()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)

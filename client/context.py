@@ -32,7 +32,7 @@ from crypto_core.documents import SignedDocument
 from crypto_core.ids import LetterId, Milliseconds, RepositoryId, UserId
 from crypto_core.suite import sha256
 from pki import cades, identity
-from pki.fetchers import HttpCrlFetcher
+from pki.fetchers import HttpFetcher
 from pki.signers import Card, CardKeyUse
 from pki.validator import IdentityValidator
 
@@ -92,7 +92,7 @@ class Context:
     def validator(self) -> IdentityValidator:
         """The judge of certificates, under the roots that the citizen imported. Raises TrustStoreError."""
         folder = self.settings.trust_store or self.home.trust
-        return IdentityValidator.open(folder, HttpCrlFetcher(self.settings.allow_private_crl_hosts))
+        return IdentityValidator.open(folder, HttpFetcher(self.settings.allow_private_crl_hosts))
 
     def unlock(self) -> Keys:
         """The keystore; asks for the passphrase once."""

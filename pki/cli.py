@@ -28,7 +28,7 @@ from rich.tree import Tree
 
 from pki import crl_server
 from pki.errors import PkiError, TestCaError
-from pki.fetchers import HttpCrlFetcher
+from pki.fetchers import HttpFetcher
 from pki.identity import display_name, fingerprint
 from pki.revocation import CrlCache
 from pki.test_ca import TestCa
@@ -160,7 +160,7 @@ def crl_refresh(
     """Fetch the revocation lists of the trust store's CAs anew, and those seen before."""
     store = TrustStore.open(trust_store)
     extra = [c for path in certificates or () for c in read_certificates(path)]
-    fetcher = HttpCrlFetcher(allow_private_addresses=allow_private_addresses)
+    fetcher = HttpFetcher(allow_private_addresses=allow_private_addresses)
     with Console(stderr=True).status("Fetching revocation lists ..."):
         done = CrlCache(store.crl_folder, fetcher).refresh_all([*store.roots, *store.intermediates, *extra])
     lines = [

@@ -5,8 +5,8 @@ list is never replaced by an older one; a list is fetched again when it is older
 nextUpdate; when that fails the kept one serves on, and the policy says for how long. The cache holds one list an
 address.
 
-    cache = CrlCache(trust_store.crl_folder, HttpCrlFetcher())
-    cache.crls_for(path, now)
+    cache = CrlCache(trust_store.crl_folder, HttpFetcher())
+    cache.collect(path, now)
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.errors import RevocationUnavailable
-from pki.fetchers import CRL_BYTES_MAX, CrlFetcher
+from pki.fetchers import CRL_BYTES_MAX, Fetcher
 from pki.files import write_atomically
 from pki.identity import display_name, fingerprint
-from pki.path import CrlSet
+from pki.revocation_data import Collected, RevocationData
 from pki.trust_store import issued_by
 
 REFETCH_AFTER: Final = timedelta(hours=1)  #: a revocation is known to us at the latest after this time
@@ -54,7 +54,7 @@ class CrlCache:
     def __init__(
         self,
         folder: Path,
-        fetcher: CrlFetcher,
+        fetcher: Fetcher,
         *,
         refetch_after: timedelta = REFETCH_AFTER,
         clock: Callable[[], datetime] | None = None,
@@ -67,13 +67,13 @@ class CrlCache:
         self._failures: dict[str, tuple[datetime, str]] = {}
         self._fetched_at: dict[str, datetime] = {}
 
-    def crls_for(self, path: Sequence[x509.Certificate], now: datetime) -> CrlSet:
+    def collect(self, path: Sequence[x509.Certificate], now: datetime) -> Collected:
         """The lists for every certificate of a path (leaf first) but its root, fetched where needed."""
-        return self._collect(path, now, force=False)
+        return self._gather(path, now, force=False)
 
-    def refresh(self, path: Sequence[x509.Certificate], now: datetime) -> CrlSet:
+    def refresh(self, path: Sequence[x509.Certificate], now: datetime) -> Collected:
         """The same, but every list is fetched now, however young the kept one is."""
-        return self._collect(path, now, force=True)
+        return self._gather(path, now, force=True)
 
     def refresh_all(self, certificates: Sequence[x509.Certificate]) -> list[Refreshed]:
         """Fetch every list anew that these certificates name, and every one in the cache whose issuer is among them."""
@@ -105,7 +105,7 @@ class CrlCache:
                 continue  # a note is a convenience: the list is found again through the next certificate
         return known
 
-    def _collect(self, path: Sequence[x509.Certificate], now: datetime, *, force: bool) -> CrlSet:
+    def _gather(self, path: Sequence[x509.Certificate], now: datetime, *, force: bool) -> Collected:
         crls: list[x509.CertificateRevocationList] = []
         problems: list[str] = []
         with self._lock:
@@ -118,7 +118,7 @@ class CrlCache:
                         crls.append(self._one(url, issuer, now, problems, force=force))
                     except RevocationUnavailable as error:
                         problems.append(error.what.rstrip("."))
-        return CrlSet(tuple(crls), tuple(problems))
+        return Collected(RevocationData(crls=tuple(c.public_bytes(Encoding.DER) for c in crls)), tuple(problems))
 
     def _one(
         self, url: str, issuer: x509.Certificate, now: datetime, problems: list[str], *, force: bool

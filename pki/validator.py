@@ -1,6 +1,6 @@
 """The one question that the rest of the project asks of this room: may this certificate be believed, at that moment?
 
-    validator = IdentityValidator.open(trust_store_folder, fetcher=HttpCrlFetcher())
+    validator = IdentityValidator.open(trust_store_folder, fetcher=HttpFetcher())
     validator.validate(certificate, intermediates, moment).require_valid()
 
 Rules: thread-safe; an answer is remembered for `remember_for` and for no longer than the CRLs behind it are looked at
@@ -19,7 +19,7 @@ from typing import Final, Self
 
 from cryptography import x509
 
-from pki.fetchers import CrlFetcher
+from pki.fetchers import Fetcher
 from pki.identity import fingerprint
 from pki.path import PathResult, RevocationSource, Verdict, validate_path
 from pki.policy import Purpose, ValidationPolicy
@@ -57,7 +57,7 @@ class IdentityValidator:
     def open(
         cls,
         trust_store_folder: Path,
-        fetcher: CrlFetcher,
+        fetcher: Fetcher,
         policy: ValidationPolicy | None = None,
         *,
         refetch_after: timedelta = REFETCH_AFTER,

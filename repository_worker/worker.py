@@ -12,7 +12,7 @@ from types import FrameType
 
 import structlog
 
-from pki.fetchers import HttpCrlFetcher
+from pki.fetchers import HttpFetcher
 from pki.validator import IdentityValidator
 from repository_worker.errors import HomeError, StorageUnavailable
 from repository_worker.health import Health, HealthServer
@@ -106,7 +106,7 @@ def build_pipeline(
 ) -> Pipeline:
     """The pipeline of this repository. Raises HomeError, TrustStoreError."""
     home = Home(settings.home)
-    fetcher = HttpCrlFetcher(allow_private_addresses=settings.allow_private_crl_hosts)
+    fetcher = HttpFetcher(allow_private_addresses=settings.allow_private_crl_hosts)
     validator = IdentityValidator.open(
         home.trust_folder,
         fetcher,

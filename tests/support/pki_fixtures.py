@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from pki.crl_server import CrlServer
-from pki.fetchers import HttpCrlFetcher
+from pki.fetchers import HttpFetcher
 from pki.identity import fingerprint
 from pki.policy import ValidationPolicy
 from pki.signers import Card
@@ -55,7 +55,7 @@ class TestPki:
         remember_for: timedelta = timedelta(0),
     ) -> IdentityValidator:
         """A validator that by default remembers nothing, so that a revocation counts at once."""
-        fetcher = HttpCrlFetcher(allow_private_addresses=True)
+        fetcher = HttpFetcher(allow_private_addresses=True)
         return IdentityValidator.open(
             self.trust_store_folder, fetcher, policy, refetch_after=refetch_after, remember_for=remember_for
         )

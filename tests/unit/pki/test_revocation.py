@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.crl_server import CrlServer
 from pki.errors import RevocationUnavailable
-from pki.fetchers import HttpCrlFetcher, NoFetcher
+from pki.fetchers import HttpFetcher, NoFetcher
 from pki.revocation import CrlCache, check_signature, distribution_points, read_crl
 from pki.test_ca import Holder, TestCa
 
-FETCHER = HttpCrlFetcher(allow_private_addresses=True, max_bytes=100_000, max_seconds=5)
+FETCHER = HttpFetcher(allow_private_addresses=True, max_bytes=100_000, max_seconds=5)
 
 
 class CountingFetcher:
@@ -277,7 +277,7 @@ def test_the_server_gives_nothing_but_lists_and_certificates(server, name):
 
 def test_addresses_inside_this_machine_are_refused_unless_allowed(server):
     with pytest.raises(RevocationUnavailable, match="private network"):
-        HttpCrlFetcher().fetch(f"{server.url}/root.crl")
+        HttpFetcher().fetch(f"{server.url}/root.crl")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_addresses_inside_this_machine_are_refused_unless_allowed(server):
 )
 def test_private_addresses_are_refused_before_a_connection(host):
     with pytest.raises(RevocationUnavailable, match="private network"):
-        HttpCrlFetcher().fetch(f"http://{host}/x.crl")
+        HttpFetcher().fetch(f"http://{host}/x.crl")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_a_server_that_drips_is_cut_off(raw, first):
     url = raw(drip)
     started = time.monotonic()
     with pytest.raises(RevocationUnavailable):
-        HttpCrlFetcher(allow_private_addresses=True, max_seconds=0.5).fetch(url)
+        HttpFetcher(allow_private_addresses=True, max_seconds=0.5).fetch(url)
     assert time.monotonic() - started < 3
 
 

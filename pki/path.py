@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -37,7 +37,7 @@ from OpenSSL import crypto
 from pki.errors import PathInvalid
 from pki.identity import display_name
 from pki.policy import Purpose, ValidationPolicy
-from pki.trust_store import TrustStore
+from pki.revocation_data import RevocationData
 
 # Flags of X509_VERIFY_PARAM that pyOpenSSL passes on and does not name (openssl/x509_vfy.h).
 _EXTENDED_CRL_SUPPORT: Final = 0x1000  #: indirect CRLs and CRLs split by reason
@@ -120,56 +120,43 @@ class PathResult:
         raise PathInvalid(self, what, _MEANING[self.verdict], _ACTION[self.verdict])
 
 
-@dataclass(frozen=True, slots=True)
-class CrlSet:
-    """CRLs for a path, and why some are not there."""
+def find_path(
+    certificate: x509.Certificate,
+    *,
+    anchors: Sequence[x509.Certificate],
+    intermediates: Iterable[x509.Certificate],
+    moment: datetime,
+    policy: ValidationPolicy,
+) -> PathResult:
+    """A path from a certificate to an anchor, good at `moment`, revocation aside: what to collect data for.
 
-    crls: tuple[x509.CertificateRevocationList, ...] = ()
-    problems: tuple[str, ...] = field(default=())  #: for people: which list, where from, what went wrong
-
-
-class RevocationSource(Protocol):
-    """Where CRLs come from: `revocation.CrlCache`, or `StaticCrls` for those at hand."""
-
-    def crls_for(self, path: Sequence[x509.Certificate], now: datetime) -> CrlSet:
-        """The CRLs for every certificate of a path (leaf first) but its root. Never raises for a missing one."""
-
-
-@dataclass(frozen=True, slots=True)
-class StaticCrls:
-    """CRLs that are at hand already."""
-
-    crls: tuple[x509.CertificateRevocationList, ...]
-
-    def crls_for(self, path: Sequence[x509.Certificate], now: datetime) -> CrlSet:  # noqa: ARG002 - all of them
-        """All of them; validation takes what fits."""
-        return CrlSet(self.crls)
+    VALID here says nothing about revocation. Never raises for a bad certificate: the answer says so.
+    """
+    result = PathResult(Verdict.VALID, certificate, moment.astimezone(UTC))
+    flaw = _flaw(certificate, policy)
+    if flaw:
+        return replace(result, verdict=Verdict.MALFORMED, detail=flaw)
+    return _find_path(result, [*intermediates], anchors, policy)
 
 
 def validate_path(
     certificate: x509.Certificate,
     *,
+    anchors: Sequence[x509.Certificate],
     intermediates: Iterable[x509.Certificate],
-    trust_store: TrustStore,
-    revocation: RevocationSource,
+    revocation: RevocationData,
     moment: datetime,
     policy: ValidationPolicy,
     now: datetime | None = None,
 ) -> PathResult:
     """Validate a certificate as it was at `moment`, with what is known at `now` (the same when None).
 
-    `moment` and `now` are aware datetimes. Never raises for a bad certificate: the answer says so.
+    `moment` and `now` are aware datetimes. Fetches nothing. Never raises for a bad certificate: the answer says so.
     """
-    moment = moment.astimezone(UTC)
-    now = moment if now is None else now.astimezone(UTC)
-    result = PathResult(Verdict.VALID, certificate, moment)
-    flaw = _flaw(certificate, policy)
-    if flaw:
-        return replace(result, verdict=Verdict.MALFORMED, detail=flaw)
-    result = _find_path(result, [*trust_store.intermediates, *intermediates], trust_store.roots, policy)
-    if not result.valid:
+    result = find_path(certificate, anchors=anchors, intermediates=intermediates, moment=moment, policy=policy)
+    if not result.valid or not policy.require_revocation:
         return result
-    return _check_revocation(result, revocation, policy, now)
+    return _check_revocation(result, revocation, policy, result.moment if now is None else now.astimezone(UTC))
 
 
 # --- step 1: the certificate --------------------------------------------------------------------------
@@ -268,16 +255,13 @@ def _refused(result: PathResult, error: crypto.X509StoreContextError) -> PathRes
 
 
 def _check_revocation(
-    result: PathResult, revocation: RevocationSource, policy: ValidationPolicy, now: datetime
+    result: PathResult, revocation: RevocationData, policy: ValidationPolicy, now: datetime
 ) -> PathResult:
-    if not policy.require_revocation:
-        return result
-    found = revocation.crls_for(result.path, now)
-    crls = [crl for crl in found.crls if _is_current(crl, now, policy)]
+    crls = [crl for crl in map(_readable, revocation.crls) if crl is not None and _is_current(crl, now, policy)]
     for certificate in result.path[:-1]:
         silent = _silent_about(certificate, crls)
         if silent:
-            return _untold(result, found, f"{display_name(certificate.subject)}: {silent}")
+            return _untold(result, f"{display_name(certificate.subject)}: {silent}")
     # OpenSSL stops at the first revoked certificate, leaf first. One that was revoked after the moment is passed over,
     # and the path above it is checked again from there.
     for depth in range(len(result.path) - 1):
@@ -287,7 +271,7 @@ def _check_revocation(
         try:
             _verify(store, result.path[depth], result.path[depth + 1 :])
         except crypto.X509StoreContextError as error:
-            judged = _judge(result, error, crls, found)
+            judged = _judge(result, error, crls)
             if judged is not None:
                 return judged
         else:
@@ -299,13 +283,12 @@ def _judge(
     result: PathResult,
     error: crypto.X509StoreContextError,
     crls: Sequence[x509.CertificateRevocationList],
-    found: CrlSet,
 ) -> PathResult | None:
     """The verdict on a refusal with CRLs; None when it concerns a certificate revoked after the moment."""
     culprit = error.certificate.to_cryptography()
     name = display_name(culprit.subject)
     if int(error.errors[0]) != _REVOKED:
-        return _untold(result, found, f"{name}: {error.errors[2]}")
+        return _untold(result, f"{name}: {error.errors[2]}")
     entry = _entry(culprit, crls)
     if entry is None:
         return replace(result, verdict=Verdict.REVOKED, detail=f"{name} is in a revocation list")
@@ -316,9 +299,15 @@ def _judge(
     return replace(result, verdict=Verdict.REVOKED, detail=detail, revoked_at=since, revocation_reason=reason)
 
 
-def _untold(result: PathResult, found: CrlSet, reason: str) -> PathResult:
-    detail = "; ".join([reason, *found.problems])
-    return replace(result, verdict=Verdict.COULD_NOT_TELL, detail=detail)
+def _untold(result: PathResult, reason: str) -> PathResult:
+    return replace(result, verdict=Verdict.COULD_NOT_TELL, detail=reason)
+
+
+def _readable(der: bytes) -> x509.CertificateRevocationList | None:
+    try:
+        return x509.load_der_x509_crl(der)
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return None
 
 
 def _is_current(crl: x509.CertificateRevocationList, now: datetime, policy: ValidationPolicy) -> bool:

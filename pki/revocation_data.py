@@ -6,7 +6,12 @@ from: every signature, issuer and date is checked where a path is validated. Bou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from cryptography import x509
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +26,29 @@ class RevocationData:
         return RevocationData(
             tuple(dict.fromkeys([*self.crls, *other.crls])), tuple(dict.fromkeys([*self.ocsp, *other.ocsp]))
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Revocation data for a path, and why some is not there."""
+
+    data: RevocationData = RevocationData()
+    problems: tuple[str, ...] = ()  #: for people: which datum, where from, what went wrong
+
+
+class RevocationSource(Protocol):
+    """Where revocation data comes from: `revocation.CrlCache`, or `AtHand`."""
+
+    def collect(self, path: Sequence[x509.Certificate], now: datetime) -> Collected:
+        """The data for every certificate of a path (leaf first) but its root. Never raises for a missing one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """A source of data that is there already."""
+
+    data: RevocationData
+
+    def collect(self, path: Sequence[x509.Certificate], now: datetime) -> Collected:  # noqa: ARG002 - all of it
+        """All of it; validation takes what fits."""
+        return Collected(self.data)

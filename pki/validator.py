@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +21,10 @@ from cryptography import x509
 
 from pki.fetchers import Fetcher
 from pki.identity import fingerprint
-from pki.path import PathResult, RevocationSource, Verdict, validate_path
+from pki.path import PathResult, Verdict, find_path, validate_path
 from pki.policy import Purpose, ValidationPolicy
 from pki.revocation import REFETCH_AFTER, CrlCache
+from pki.revocation_data import RevocationSource
 from pki.trust_store import TrustStore
 
 REMEMBER_FOR: Final = timedelta(minutes=5)
@@ -85,16 +86,36 @@ class IdentityValidator:
         remembered = self._recall(key, now)
         if remembered is not None:
             return remembered
+        helpers = [*self.trust_store.intermediates, *list(extra_intermediates)[:INTERMEDIATES_MAX]]
+        result = self._judge(certificate, helpers, moment or now, now, replace(self.policy, purpose=wanted))
+        self._remember(key, now, result)
+        return result
+
+    def _judge(
+        self,
+        certificate: x509.Certificate,
+        helpers: Sequence[x509.Certificate],
+        moment: datetime,
+        now: datetime,
+        policy: ValidationPolicy,
+    ) -> PathResult:
+        """Find a path, collect revocation data for it, validate all of it."""
+        roots = self.trust_store.roots
+        found = find_path(certificate, anchors=roots, intermediates=helpers, moment=moment, policy=policy)
+        if not found.valid or not policy.require_revocation:
+            return found
+        collected = self._revocation.collect(found.path, now)
         result = validate_path(
             certificate,
-            intermediates=list(extra_intermediates)[:INTERMEDIATES_MAX],
-            trust_store=self.trust_store,
-            revocation=self._revocation,
-            moment=moment or now,
+            anchors=roots,
+            intermediates=helpers,
+            revocation=collected.data,
+            moment=moment,
             now=now,
-            policy=replace(self.policy, purpose=wanted),
+            policy=policy,
         )
-        self._remember(key, now, result)
+        if result.verdict is Verdict.COULD_NOT_TELL:
+            return replace(result, detail="; ".join([result.detail, *collected.problems]))
         return result
 
     def forget(self) -> None:

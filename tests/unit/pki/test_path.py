@@ -8,13 +8,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.errors import PathInvalid
 from pki.identity import fingerprint
-from pki.path import CrlSet, StaticCrls, Verdict, validate_path
+from pki.path import Verdict, validate_path
 from pki.policy import Purpose, ValidationPolicy
+from pki.revocation_data import Collected, RevocationData
 from pki.test_ca import Holder, TestCa
 from pki.trust_store import TrustStore
+from pki.validator import IdentityValidator
 
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -39,11 +42,13 @@ class World:
         return tuple(x509.load_der_x509_crl(p.read_bytes()) for p in sorted(self.ca.crl_folder.glob("*.crl")))
 
     def ask(self, certificate, *, moment=NOW, now=NOW, crls=None, store=None, extra=(), **policy):
+        store = store or self.store
+        lists = self.crls() if crls is None else crls
         return validate_path(
             certificate,
-            intermediates=extra,
-            trust_store=store or self.store,
-            revocation=StaticCrls(self.crls() if crls is None else tuple(crls)),
+            anchors=store.roots,
+            intermediates=[*store.intermediates, *extra],
+            revocation=RevocationData(crls=tuple(each.public_bytes(Encoding.DER) for each in lists)),
             moment=moment,
             now=now,
             policy=ValidationPolicy(**policy),
@@ -295,16 +300,9 @@ def test_a_crl_made_after_the_certificate_ended_says_nothing_about_it(world):
 
 def test_what_went_wrong_with_a_list_is_told(world):
     class Failing:
-        def crls_for(self, path, now):
-            return CrlSet((), ("the server answered 503",))
+        def collect(self, path, now):
+            return Collected(problems=("the server answered 503",))
 
-    result = validate_path(
-        world.issue(),
-        intermediates=(),
-        trust_store=world.store,
-        revocation=Failing(),
-        moment=NOW,
-        policy=ValidationPolicy(),
-    )
+    result = IdentityValidator(world.store, Failing(), clock=lambda: NOW).validate(world.issue())
     assert result.verdict is Verdict.COULD_NOT_TELL
     assert "the server answered 503" in result.detail

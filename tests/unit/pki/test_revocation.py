@@ -71,38 +71,39 @@ def cached(tmp_path, ca):
 
 def test_every_list_of_a_path_is_fetched_once_and_kept(cached, path):
     cache, fetcher, clock = cached
-    first = cache.crls_for(path, clock())
-    assert (len(first.crls), first.problems, fetcher.count) == (3, (), 3)
-    assert cache.crls_for(path, clock()).crls == first.crls
+    first = cache.collect(path, clock())
+    assert (len(first.data.crls), first.problems, fetcher.count) == (3, (), 3)
+    assert cache.collect(path, clock()).data == first.data
     assert fetcher.count == 3
 
 
 def test_another_process_finds_the_lists_on_disk(cached, path, tmp_path):
     cache, _, clock = cached
-    cache.crls_for(path, clock())
+    cache.collect(path, clock())
     offline = CrlCache(tmp_path / "crls", NoFetcher(), clock=clock)
-    assert len(offline.crls_for(path, clock()).crls) == 3
+    assert len(offline.collect(path, clock()).data.crls) == 3
 
 
 def test_a_list_is_fetched_again_after_its_time(cached, path):
     cache, fetcher, clock = cached
-    cache.crls_for(path, clock())
+    cache.collect(path, clock())
     clock.now += timedelta(hours=2)
-    cache.crls_for(path, clock())
+    cache.collect(path, clock())
     assert fetcher.count == 6
 
 
 def test_refresh_fetches_at_once(cached, path, ca):
     cache, fetcher, clock = cached
-    cache.crls_for(path, clock())
+    cache.collect(path, clock())
     ca.revoke(path[0].serial_number)
     fetcher.answers = files(ca)
-    assert any(path[0].serial_number in [e.serial_number for e in c] for c in cache.refresh(path, clock()).crls)
+    lists = map(x509.load_der_x509_crl, cache.refresh(path, clock()).data.crls)
+    assert any(path[0].serial_number in [e.serial_number for e in c] for c in lists)
 
 
 def test_refresh_all_knows_the_lists_seen_before(cached, path, ca):
     cache, _, clock = cached
-    cache.crls_for(path, clock())
+    cache.collect(path, clock())
     done = cache.refresh_all([ca.root, *ca.intermediates])
     assert {line.url.rsplit("/", 1)[1] for line in done} == {"root.crl", "card.crl", "authentication.crl"}
     assert not any(line.problem for line in done)
@@ -110,22 +111,22 @@ def test_refresh_all_knows_the_lists_seen_before(cached, path, ca):
 
 def test_a_kept_list_serves_on_when_the_server_is_gone_and_the_problem_is_told(cached, path):
     cache, fetcher, clock = cached
-    cache.crls_for(path, clock())
+    cache.collect(path, clock())
     fetcher.answers = {}
     clock.now += timedelta(hours=2)
-    later = cache.crls_for(path, clock())
-    assert len(later.crls) == 3
+    later = cache.collect(path, clock())
+    assert len(later.data.crls) == 3
     assert len(later.problems) == 3
 
 
 def test_a_server_that_failed_is_left_alone_for_a_while(cached, path):
     cache, fetcher, clock = cached
     fetcher.answers = {}
-    assert cache.crls_for(path, clock()).crls == ()
-    cache.crls_for(path, clock())
+    assert cache.collect(path, clock()).data.crls == ()
+    cache.collect(path, clock())
     assert fetcher.count == 3
     clock.now += timedelta(minutes=1)
-    cache.crls_for(path, clock())
+    cache.collect(path, clock())
     assert fetcher.count == 6
 
 
@@ -134,10 +135,10 @@ def test_an_older_list_never_replaces_a_newer_one(cached, path, ca):
     old = files(ca)
     ca.publish_crls(this_update=clock() + timedelta(seconds=5))
     fetcher.answers = files(ca)
-    newer = cache.crls_for(path, clock()).crls
+    newer = cache.collect(path, clock()).data.crls
     fetcher.answers = old
     again = cache.refresh(path, clock())
-    assert again.crls == newer
+    assert again.data.crls == newer
     assert "older than the one" in again.problems[0]
 
 
@@ -150,26 +151,26 @@ def test_a_list_of_another_issuer_or_key_is_not_kept(cached, path, ca, tmp_path)
         "root.crl": b"rubbish",
     }
     fetcher.answers = mixed
-    found = cache.crls_for(path, clock())
-    assert found.crls == ()
+    found = cache.collect(path, clock())
+    assert found.data.crls == ()
     assert len(found.problems) == 3
     assert list((tmp_path / "crls").glob("*.crl")) == []
 
 
 def test_a_list_changed_on_disk_is_not_used(cached, path, tmp_path):
     cache, _, clock = cached
-    cache.crls_for(path, clock())
+    cache.collect(path, clock())
     for file in (tmp_path / "crls").glob("*.crl"):
         data = bytearray(file.read_bytes())
         data[-1] ^= 1
         file.write_bytes(data)
-    assert CrlCache(tmp_path / "crls", NoFetcher(), clock=clock).crls_for(path, clock()).crls == ()
+    assert CrlCache(tmp_path / "crls", NoFetcher(), clock=clock).collect(path, clock()).data.crls == ()
 
 
 def test_a_certificate_without_distribution_points_is_a_problem(cached, ca):
     cache, _, clock = cached
-    found = cache.crls_for([ca.root, ca.root], clock())
-    assert found.crls == ()
+    found = cache.collect([ca.root, ca.root], clock())
+    assert found.data.crls == ()
     assert "does not say where" in found.problems[0]
 
 

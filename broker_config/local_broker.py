@@ -19,8 +19,7 @@ import socket
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import ClassVar, Final
 
 from broker_config import names, permissions, topology
 from broker_config.administration import Administration
@@ -33,17 +32,13 @@ from broker_config.private_process import (
     clean_environment,
     free_ports,
 )
+from broker_config.private_server import START_SECONDS, PrivateServer
 
 PROGRAM: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 NODE: Final = "smr@localhost"
 ADMINISTRATOR: Final = "smr-admin"
 WORKER: Final = "smr-worker"
 
-START_SECONDS: Final = 60
-# The message store is closed within milliseconds of the request; what the node does afterwards nobody waits for.
-STOP_SECONDS: Final = 2.0
-# Other programs may take a port between our choice and the node's start.
-START_ATTEMPTS: Final = 3
 _PROBE_SECONDS: Final = 2
 # AMQP 0-9-1 section 4.2.2: what a client says first; the server's Connection.Start begins with a method frame (1).
 _PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
@@ -68,24 +63,18 @@ class ServerTls:
     key_file: Path
 
 
-class LocalBroker:
-    """One private node. Entering it starts it, leaving it stops it; the folder stays for another start."""
+class LocalBroker(PrivateServer):
+    """One private node. A quorum queue made less than a second before `kill` may not come back: see `settle`."""
+
+    what: ClassVar[str] = "the private RabbitMQ node"
+    # The message store is closed within milliseconds of the request; what the node does afterwards nobody waits for.
+    stop_seconds: ClassVar[float] = 2.0
 
     def __init__(self, folder: Path, *, tls: ServerTls | None = None) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._tls = tls
         self._ports: _Ports | None = None
-        self._process: PrivateProcess | None = None
         self._passwords: dict[str, str] = {}
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     # ---------------------------------------------------------------- where it is
 
@@ -98,11 +87,6 @@ class LocalBroker:
     def tls_port(self) -> int:
         """Where AMQP is spoken with TLS, if the node was made with `tls`."""
         return self._chosen().amqps
-
-    @property
-    def pid(self) -> int | None:
-        """The node's process id while it runs."""
-        return self._process.pid if self._process and self._process.running else None
 
     def settings(
         self, user: str = ADMINISTRATOR, password: str | None = None, vhost: str = names.VHOST
@@ -123,44 +107,6 @@ class LocalBroker:
 
     # ---------------------------------------------------------------- its life
 
-    def start(self) -> None:
-        """Starts the node and returns when it answers AMQP; the second start uses the same ports and data.
-
-        Raises `ProgramMissing` or `StartFailed`; then nothing is left running.
-        """
-        if self.pid is not None:
-            return
-        if not PROGRAM.exists():
-            raise ProgramMissing(
-                f"RabbitMQ is not installed: {PROGRAM} is missing. Run `make demo` or ./bootstrap.sh once"
-            )
-        first = self._ports is None
-        for attempt in range(1, START_ATTEMPTS + 1):
-            if first:
-                self._ports = _Ports(*free_ports(5))
-            try:
-                self._start_once()
-            except StartFailed:
-                if attempt == START_ATTEMPTS or not self._lost_a_port():
-                    raise
-            else:
-                return
-
-    def stop(self) -> None:
-        """Asks the node to shut down, then makes sure that it and its epmd are gone."""
-        if self._process is not None:
-            self._process.stop(STOP_SECONDS)
-            self._process = None
-
-    def kill(self) -> None:
-        """Ends the node without warning, as a power cut would. `start` brings it back with its durable messages.
-
-        A quorum queue made less than a second ago may not come back: see `settle`.
-        """
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
     def settle(self, vhost: str = names.VHOST) -> None:
         """Returns when the topology of `vhost` would survive `kill`; asked for by tests that cut the power.
 
@@ -174,11 +120,6 @@ class LocalBroker:
         self._process.wait_until(
             lambda: _names_all(directory, queues), seconds=START_SECONDS, what="the directory of quorum queues"
         )
-
-    def restart(self) -> None:
-        """Stops and starts again: same ports, same data."""
-        self.stop()
-        self.start()
 
     def set_up(self, vhost: str = names.VHOST) -> None:
         """Makes the virtual host, our topology in it and the workers' account."""
@@ -201,19 +142,26 @@ class LocalBroker:
             raise StartFailed("the private broker has not been started yet")
         return self._ports
 
-    def _start_once(self) -> None:
+    @property
+    def _has_ports(self) -> bool:
+        return self._ports is not None
+
+    def _require_program(self) -> None:
+        if not PROGRAM.exists():
+            raise ProgramMissing(
+                f"RabbitMQ is not installed: {PROGRAM} is missing. Run `make demo` or ./bootstrap.sh once"
+            )
+
+    def _choose_ports(self) -> None:
+        self._ports = _Ports(*free_ports(5))
+
+    def _launch(self) -> PrivateProcess:
         self._write_files()
         log = self.folder / "log" / "node.log"
         log.unlink(missing_ok=True)
-        process = PrivateProcess([str(PROGRAM)], environment=self._environment(), log=log)
-        try:
-            process.wait_until(self._answers, seconds=START_SECONDS, what="the private RabbitMQ node")
-        except BaseException:
-            process.kill()
-            raise
-        self._process = process
+        return PrivateProcess([str(PROGRAM)], environment=self._environment(), log=log)
 
-    def _answers(self) -> bool:
+    def _serves(self) -> bool:
         try:
             with socket.create_connection((LOOPBACK, self.port), _PROBE_SECONDS) as probe:
                 probe.sendall(_PROTOCOL_HEADER)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import pymongo
 import pymongo.errors
@@ -32,11 +32,9 @@ from broker_config.private_process import (
     clean_environment,
     free_ports,
 )
+from broker_config.private_server import START_SECONDS, PrivateServer
 
 REPLICA_SET: Final = "smr"
-START_SECONDS: Final = 60
-STOP_SECONDS: Final = 10.0
-START_ATTEMPTS: Final = 3
 CACHE_GIGABYTES: Final = "0.25"  # mongod's own default is half the machine
 _PROBE_MILLISECONDS: Final = 2000
 _ALREADY_INITIALIZED: Final = 23
@@ -56,22 +54,15 @@ def find_mongod() -> Path:
     raise ProgramMissing("MongoDB's server is not installed. Run ./bootstrap.sh once, or name a mongod in SMR_MONGOD")
 
 
-class LocalMongo:
+class LocalMongo(PrivateServer):
     """One private server. Entering it starts it, leaving it stops it; the folder stays for another start."""
 
+    what: ClassVar[str] = "the private MongoDB server"
+    stop_seconds: ClassVar[float] = 10.0
+
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._port: int | None = None
-        self._process: PrivateProcess | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def port(self) -> int:
@@ -86,64 +77,25 @@ class LocalMongo:
         return f"mongodb://{LOOPBACK}:{self.port}/?replicaSet={REPLICA_SET}"
 
     @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._process.pid if self._process and self._process.running else None
+    def _has_ports(self) -> bool:
+        return self._port is not None
 
-    def start(self) -> None:
-        """Starts the server and returns when it takes writes; the second start uses the same port and data.
+    def _require_program(self) -> None:
+        find_mongod()
 
-        Raises `ProgramMissing` or `StartFailed`; then nothing is left running.
-        """
-        if self.pid is not None:
-            return
-        program = find_mongod()
-        first = self._port is None
-        for attempt in range(1, START_ATTEMPTS + 1):
-            if first:
-                self._port = free_ports(1)[0]
-            try:
-                self._start_once(program)
-            except StartFailed:
-                if attempt == START_ATTEMPTS or not self._lost_the_port():
-                    raise
-            else:
-                return
+    def _choose_ports(self) -> None:
+        self._port = free_ports(1)[0]
 
-    def stop(self) -> None:
-        """Asks the server to shut down and returns when it is gone."""
-        if self._process is not None:
-            self._process.stop(STOP_SECONDS)
-            self._process = None
-
-    def kill(self) -> None:
-        """Ends the server without warning, as a power cut would. `start` brings it back with what was journaled."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def restart(self) -> None:
-        """Stops and starts again: same port, same data."""
-        self.stop()
-        self.start()
-
-    def _start_once(self, program: Path) -> None:
+    def _launch(self) -> PrivateProcess:
         data, log = self.folder / "data", self.folder / "mongod.log"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-        command = [str(program), "--dbpath", str(data), "--bind_ip", LOOPBACK, "--port", str(self.port)]
+        command = [str(find_mongod()), "--dbpath", str(data), "--bind_ip", LOOPBACK, "--port", str(self.port)]
         command += ["--replSet", REPLICA_SET, "--nounixsocket", "--wiredTigerCacheSizeGB", CACHE_GIGABYTES]
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false", "--oplogSize", "128"]
-        environment = clean_environment({"HOME": str(self.folder)})
-        process = PrivateProcess(command, environment=environment, log=log)
-        try:
-            process.wait_until(self._takes_writes, seconds=START_SECONDS, what="the private MongoDB server")
-        except BaseException:
-            process.kill()
-            raise
-        self._process = process
+        return PrivateProcess(command, environment=clean_environment({"HOME": str(self.folder)}), log=log)
 
-    def _takes_writes(self) -> bool:
+    def _serves(self) -> bool:
         """One probe: makes the replica set at the first answer, then waits for this member to be elected."""
         probe: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
             LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=_PROBE_MILLISECONDS
@@ -167,14 +119,14 @@ class LocalMongo:
             if e.code != _ALREADY_INITIALIZED:
                 raise
 
-    def _lost_the_port(self) -> bool:
+    def _lost_a_port(self) -> bool:
         return "Address already in use" in (self.folder / "mongod.log").read_text(errors="replace")
 
 
 class _Member(LocalMongo):
     """One of several: ready when it answers, whether or not it is the primary. Its set is made by `LocalMongoSet`."""
 
-    def _takes_writes(self) -> bool:
+    def _serves(self) -> bool:
         with self.probe() as probe:
             try:
                 return bool(probe.admin.command("hello"))

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -57,6 +57,7 @@ CLIENT_PERMISSIONS: Final = Permissions(
 WORKERS: Final = 2
 READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 25.0
+ENDING_PAUSE_SECONDS: Final = 0.1  # between two looks at whether servers that were starting are gone
 _READY: Final = b"ready\n"
 
 
@@ -285,7 +286,7 @@ class PrivateStack:
         self.start_ca()
         # The broker takes seconds, in which the database is up. Both end together too.
         self._ending.callback(_all_at_once, [self.broker.stop, self.mongo.stop])
-        _all_at_once([self.broker.start, self.mongo.start])
+        _all_at_once([self.broker.start, self.mongo.start], otherwise=[self.broker.stop, self.mongo.stop])
         self.broker.set_up()
         self._set_up_repository()
         for _ in range(self._count):
@@ -365,12 +366,23 @@ class PrivateStack:
         return f"amqp://{settings.user}:{settings.password}@{settings.host}:{settings.port}/{settings.vhost}"
 
 
-def _all_at_once(works: Sequence[Callable[[], None]]) -> None:
-    """Does all of them, each in a thread of its own, and raises what the first of them raised."""
+def _all_at_once(works: Sequence[Callable[[], None]], otherwise: Sequence[Callable[[], None]] = ()) -> None:
+    """Does all of them, each in a thread of its own, and raises what the first of them raised.
+
+    Ctrl-C reaches the main thread alone: then the others are ended by `otherwise`, again and again until they are over,
+    since each may be just about to start what has to end.
+    """
     with ThreadPoolExecutor(len(works)) as pool:
         running = [pool.submit(work) for work in works]
-    for each in running:
-        each.result()
+        try:
+            wait(running)
+        except BaseException:
+            while wait(running, timeout=ENDING_PAUSE_SECONDS).not_done:
+                for each in otherwise:
+                    each()
+            raise
+    for done in running:
+        done.result()
 
 
 def _there(value: T | None) -> T:

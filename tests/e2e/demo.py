@@ -180,8 +180,14 @@ class Demo:
                 self._each(self._set_up, self.people)
             self.run(self.maria, "smr", "card")
 
-    def _crew(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(len(self.people))
+    @contextlib.contextmanager
+    def _crew(self) -> Iterator[ThreadPoolExecutor]:
+        """Threads waited for twice: Ctrl-C ends the first wait, and what they run must end before the stack."""
+        with ThreadPoolExecutor(len(self.people)) as crew:
+            try:
+                yield crew
+            finally:
+                crew.shutdown(cancel_futures=True)
 
     def _each(self, step: Callable[[Person], object], people: Sequence[Person]) -> None:
         with self._crew() as crew:

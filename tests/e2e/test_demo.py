@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,13 @@ class RunningDemo:
         return self.output.read_text("utf-8")
 
     def wait_for(self, pattern: str) -> None:
+        """Returns when this stands in the output."""
+        self.wait_until(lambda: re.search(pattern, self.text()) is not None)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Returns when this is true; fails when the demonstration ends before."""
         deadline = time.monotonic() + WHOLE_SECONDS
-        while not re.search(pattern, self.text()):
+        while not condition():
             assert self.process.poll() is None, self.text()
             assert time.monotonic() < deadline, self.text()
             time.sleep(0.05)
@@ -120,6 +126,16 @@ def test_ctrl_c_leaves_nothing(demo, moment):
     assert demo.end(END_SECONDS) == 130, demo.text()
     assert "Nothing is left running." in demo.text()
     demo.require_nothing_left(ports)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("program", ["mongod", "beam.smp"])
+def test_ctrl_c_while_the_servers_start_leaves_nothing(demo, program):
+    demo.wait_until(lambda: any(program in words for _, words in demo.processes()))
+    os.kill(demo.process.pid, signal.SIGINT)
+    assert demo.end(END_SECONDS) == 130, demo.text()
+    assert "Nothing is left running." in demo.text(), demo.text()
+    demo.require_nothing_left(set())
 
 
 @pytest.mark.timeout(300)

@@ -134,8 +134,8 @@ def run(folder: Path, *, seed: int, seconds: float | None = None, scale: Scale |
     sizes = scale or Scale()
     draw = random.Random(seed)
     with ChaosStack(folder / "stack", sizes.workers) as stack:
-        plan = _plan(stack, folder, seed, sizes)
-        clients = _clients(plan)
+        plan = make_plan(stack, folder, seed, sizes, stack.through_proxy(stack.broker_url))
+        clients = make_clients(plan)
         try:
             for client in clients:
                 client.start()
@@ -146,13 +146,17 @@ def run(folder: Path, *, seed: int, seconds: float | None = None, scale: Scale |
         finally:
             for client in clients:
                 client.kill()
-        dead = _drain(stack)
-        found = history.load(plan.history)
-        keys = {UserId(bytes.fromhex(each.user)): each.sealing for each in plan.members}
-        with pymongo.MongoClient[dict[str, Any]](stack.mongo_url, readConcernLevel="majority") as mongo:
-            stored = database.read(mongo[DATABASE], stack.descriptor.repository, keys)
+        return judge(stack, plan, drain(stack))
+
+
+def judge(stack: PrivateStack, plan: Plan, dead_letters: int) -> Result:
+    """What the history of a run comes to, beside what the database holds now."""
+    found = history.load(plan.history)
+    keys = {UserId(bytes.fromhex(each.user)): each.sealing for each in plan.members}
+    with pymongo.MongoClient[dict[str, Any]](stack.mongo_url, readConcernLevel="majority") as mongo:
+        stored = database.read(mongo[DATABASE], stack.descriptor.repository, keys)
     violations = checker.check(found, stored)
-    return Result(seed, found, violations, len(stored.letters), len(stored.receipts), dead)
+    return Result(plan.seed, found, violations, len(stored.letters), len(stored.receipts), dead_letters)
 
 
 def _break_things(
@@ -162,7 +166,7 @@ def _break_things(
     stack.broker.settle()
     with Notes(plan.history, "faults") as notes:
         began = history.now()
-        warm = _wait_for_all(plan, clients)
+        warm = wait_for_all(plan, clients)
         notes.fault("start", began, warm)
         _wait_until_warm(plan, warm)
         for kind, pause in _schedule(draw, seconds):
@@ -194,7 +198,7 @@ def _recovery(kind: str) -> float:
     return BROKER_RECOVERY_SECONDS if kind.startswith("broker") else RECOVERY_SECONDS
 
 
-def _wait_for_all(plan: Plan, clients: Sequence[ClientProcess]) -> int:
+def wait_for_all(plan: Plan, clients: Sequence[ClientProcess]) -> int:
     """Returns when each client has had an answer; gives the moment."""
     deadline = time.monotonic() + QUEUE_SECONDS
     waiting = {client.name for client in clients}
@@ -219,7 +223,7 @@ def _wait_until_warm(plan: Plan, since: int) -> None:
         time.sleep(SETTLE_PAUSE_SECONDS)
 
 
-def _drain(stack: ChaosStack) -> int:
+def drain(stack: PrivateStack) -> int:
     """Returns when no command is left, in the queue or at a worker; gives the number of dead letters."""
     deadline = time.monotonic() + QUEUE_SECONDS
     with connect(stack.broker.settings()) as connection:
@@ -238,8 +242,8 @@ def _drain(stack: ChaosStack) -> int:
 # ------------------------------------------------------------------------------------------------- setting it up
 
 
-def _plan(stack: ChaosStack, folder: Path, seed: int, sizes: Scale) -> Plan:
-    url = stack.through_proxy(stack.broker_url)
+def make_plan(stack: PrivateStack, folder: Path, seed: int, sizes: Scale, url: str) -> Plan:
+    """Citizens, registered, whose clients reach the broker at `url`."""
     assert CLIENT_ACCOUNT in url
     members = [_software(stack, NAMES[number % len(NAMES)]) for number in range(sizes.wire_clients)]
     for number in range(sizes.library_clients):
@@ -250,7 +254,8 @@ def _plan(stack: ChaosStack, folder: Path, seed: int, sizes: Scale) -> Plan:
     return plan
 
 
-def _clients(plan: Plan) -> list[ClientProcess]:
+def make_clients(plan: Plan) -> list[ClientProcess]:
+    """A client for each citizen, not started yet."""
     found = []
     for number, member in enumerate(plan.members):
         module = "tests.chaos.library_client" if member.home else "tests.chaos.wire_client"
@@ -259,7 +264,7 @@ def _clients(plan: Plan) -> list[ClientProcess]:
     return found
 
 
-def _software(stack: ChaosStack, name: str) -> Member:
+def _software(stack: PrivateStack, name: str) -> Member:
     citizen = Citizen.issued(stack.ca, name)
     with Wire(stack.client_settings(), stack.descriptor) as wire:
         wire.register(citizen)
@@ -267,7 +272,7 @@ def _software(stack: ChaosStack, name: str) -> Member:
     return Member.of(citizen, digest.hex())
 
 
-def _with_home(stack: ChaosStack, folder: Path, name: str, url: str) -> Member:
+def _with_home(stack: PrivateStack, folder: Path, name: str, url: str) -> Member:
     card = create_virtual_card(stack.ca, folder / "card", name, key_kind="P-256", pin=PIN)
     used = settings(folder, card.settings)
     TrustStore.open(used.home / "trust").import_certificates(

@@ -322,8 +322,9 @@ class WireClient(Wire):
     def _recipients(self) -> list[UserId]:
         others = [user for user, member in self.people.items() if user != self.me and not member.home]
         to = self.random.sample(others, self.random.choice((1, 1, 1, 2)))
-        if self.random.random() < LIBRARY_SHARE:
-            to.append(self.random.choice([user for user, member in self.people.items() if member.home]))
+        library = [user for user, member in self.people.items() if member.home]
+        if library and self.random.random() < LIBRARY_SHARE:
+            to.append(self.random.choice(library))
         return to
 
     def _list(self) -> None:

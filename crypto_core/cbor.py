@@ -6,6 +6,9 @@ same bytes. That one comparison refuses long forms, indefinite lengths, unsorted
 
 Values are integers of 64 bits, byte strings, text strings, arrays, maps with integer or text keys, booleans and the
 COSE tags. No floats, no null, no other tags, no other simple values: every value has one form only.
+
+Every message passes here a dozen times, so a tree that is in order already is not copied: a walk over it refuses what
+is not of the profile, and the library writes it at once.
 """
 
 from __future__ import annotations
@@ -25,17 +28,27 @@ _INT_MIN: Final = -(2**64)
 _INT_MAX: Final = 2**64 - 1
 #: COSE_Encrypt0, COSE_Sign1, COSE_Encrypt (RFC 9052 section 2)
 _TAGS: Final = frozenset({16, 18, 96})
+#: … and how each begins on the wire (section 3.4).
+_TAG_STARTS: Final = ((b"\xd2", 18), (b"\xd0", 16), (b"\xd8\x60", 96))
 
 
 def encode(value: Any) -> bytes:
     """The one encoding of `value`. Raises Malformed for values outside of the profile."""
-    return cbor2.dumps(_ordered(value, limits.CBOR_DEPTH))
+    return cbor2.dumps(_in_order(value))
 
 
 def decode(data: bytes, max_bytes: int = limits.ENVELOPE_BYTES) -> Any:
     """The value whose encoding is `data`. Raises Malformed, or LimitExceeded over `max_bytes` (bytes)."""
     if len(data) > max_bytes:
         raise LimitExceeded(f"object of {len(data)} bytes, over the limit of {max_bytes}")
+    # Inside of tags the library gives immutable containers: the tag of a whole message is taken off before it is asked.
+    for start, tag in _TAG_STARTS:
+        if data.startswith(start):
+            return cbor2.CBORTag(tag, _decode(data[len(start) :]))
+    return _decode(data)
+
+
+def _decode(data: bytes) -> Any:
     try:
         value = cbor2.loads(
             data,
@@ -46,10 +59,13 @@ def decode(data: bytes, max_bytes: int = limits.ENVELOPE_BYTES) -> Any:
         )
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise Malformed("not well-formed CBOR") from error
-    ordered = _ordered(value, limits.CBOR_DEPTH)
+    ordered = _in_order(value)
     if cbor2.dumps(ordered) != data:
         raise Malformed("not deterministic CBOR, or bytes after its end")
     return ordered
+
+
+_TOO_DEEP: Final = f"more than {limits.CBOR_DEPTH} nested containers"
 
 
 def _refuse(*_: object) -> Any:
@@ -61,48 +77,80 @@ _FOREIGN_TAGS: Final = frozenset(range(64)) - _TAGS | {100, 256, 258, 260, 261, 
 _REFUSE_TAGS: Final[dict[int, Callable[..., Any]]] = dict.fromkeys(_FOREIGN_TAGS, _refuse)
 
 
-def _ordered(value: Any, depth: int) -> Any:
-    """A copy of `value` whose maps are in bytewise order of their encoded keys; refuses what is not of the profile."""
+def _in_order(value: Any) -> Any:
+    """`value` with its maps in bytewise order of their encoded keys; refuses what is not of the profile."""
+    return value if _is_in_order(value, limits.CBOR_DEPTH) else _ordered(value, limits.CBOR_DEPTH)
+
+
+def _is_in_order(value: Any, depth: int) -> bool:
+    """Whether `_ordered` would copy `value` as it is; refuses what it refuses."""
     kind = type(value)
+    if kind is list:
+        if depth == 0:
+            raise LimitExceeded(_TOO_DEEP)
+        # Most of what is encoded are arrays of byte strings: these need no further look.
+        return all(_is_in_order(item, depth - 1) for item in value if type(item) is not bytes)
+    if kind is dict:
+        if depth == 0:
+            raise LimitExceeded(_TOO_DEEP)
+        return _is_map_in_order(value, depth - 1)
     if kind is bytes or kind is bool:
-        return value
+        return True
     if kind is int:
         if not _INT_MIN <= value <= _INT_MAX:
             raise Malformed("an integer of more than 64 bits")
-        return value
+        return True
     if kind is str:
-        return _text(value)
-    if depth == 0:
-        raise LimitExceeded(f"more than {limits.CBOR_DEPTH} nested containers")
+        _text(value)
+        return True
+    if kind is cbor2.CBORTag and value.tag in _TAGS:
+        return _is_in_order(value.value, depth)
+    return False
+
+
+def _is_map_in_order(value: dict[Any, Any], depth: int) -> bool:
+    before = b""
+    for key, item in value.items():
+        encoded = _key(key)
+        if encoded <= before or not (type(item) is bytes or _is_in_order(item, depth)):
+            return False
+        before = encoded
+    return True
+
+
+def _ordered(value: Any, depth: int) -> Any:
+    """A copy of `value` in order, of plain containers; refuses what is not of the profile."""
     # Inside of tags the library gives immutable containers: tuples and mappings that are no dict.
-    if kind is list or kind is tuple:
+    kind = type(value)
+    is_map = isinstance(value, Mapping)
+    if is_map or kind is list or kind is tuple:
+        if depth == 0:
+            raise LimitExceeded(_TOO_DEEP)
+        if is_map:
+            return {key: _ordered(value[key], depth - 1) for key in sorted(value, key=_key)}
         return [_ordered(item, depth - 1) for item in value]
-    if isinstance(value, Mapping):
-        return _ordered_map(value, depth - 1)
     if kind is cbor2.CBORTag and value.tag in _TAGS:
         return cbor2.CBORTag(value.tag, _ordered(value.value, depth))
-    raise Malformed(f"a value of type {kind.__name__} has no place in this protocol")
+    if not _is_in_order(value, depth):
+        raise Malformed(f"a value of type {kind.__name__} has no place in this protocol")
+    return value
 
 
-def _ordered_map(value: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
-    keys = []
-    for key in value:
-        if type(key) is not int and type(key) is not str:
-            raise Malformed("a map key that is neither an integer nor a text")
-        keys.append((_encoded_key(key), key))
-    keys.sort(key=lambda pair: pair[0])
-    return {key: _ordered(value[key], depth) for _, key in keys}
+def _key(key: Any) -> bytes:
+    if type(key) is not int and type(key) is not str:
+        raise Malformed("a map key that is neither an integer nor a text")
+    return _encoded_key(key)
 
 
 # Bounded, and filled with whatever names strangers choose: it can be emptied by them, never made wrong.
 @functools.lru_cache(maxsize=512, typed=True)
 def _encoded_key(key: int | str) -> bytes:
-    return cbor2.dumps(_ordered(key, 1))
+    _is_in_order(key, 0)
+    return cbor2.dumps(key)
 
 
-def _text(value: str) -> str:
+def _text(value: str) -> None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise Malformed("a text with a lone surrogate") from error
-    return value

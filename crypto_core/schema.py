@@ -50,110 +50,126 @@ class Moment:
 
 def to_map(value: Any) -> dict[str, Any]:
     """The CBOR map of a schema value. Raises Malformed or LimitExceeded if a field is out of its bounds."""
-    return _encode(value, _Codec(as_document=False))
+    return _form(type(value), False).write(value)
 
 
 def from_map(cls: type[T], data: Any) -> T:
     """The schema value of a decoded CBOR map. Raises Malformed or LimitExceeded."""
-    return _decode(cls, data, _Codec(as_document=False))
+    return typing.cast(T, _form(cls, False).read(data))
 
 
 def to_document(value: Any) -> dict[str, Any]:
     """The JSON object of a schema value. Raises Malformed or LimitExceeded if a field is out of its bounds."""
-    return _encode(value, _Codec(as_document=True))
+    return _form(type(value), True).write(value)
 
 
 def from_document(cls: type[T], data: Any) -> T:
     """The schema value of a decoded JSON object. Raises Malformed or LimitExceeded."""
-    return _decode(cls, data, _Codec(as_document=True))
+    return typing.cast(T, _form(cls, True).read(data))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Codec:
-    as_document: bool
-
-    def write_bytes(self, value: bytes) -> Any:
-        return value.hex() if self.as_document else value
-
-    def write_moment(self, value: int) -> Any:
-        return moments.to_text(value) if self.as_document else value
-
-    def read_moment(self, value: Any, where: str) -> Any:
-        if not self.as_document:
-            return _typed(value, int, where)
-        return moments.from_text(_typed(value, str, where))
-
-    def read_bytes(self, value: Any, where: str) -> Any:
-        if not self.as_document:
-            return _typed(value, bytes, where)
-        text = _typed(value, str, where)
-        try:
-            data = bytes.fromhex(text)
-        except ValueError as error:
-            raise Malformed(f"{where}: not hexadecimal") from error
-        if data.hex() != text:
-            raise Malformed(f"{where}: not lower-case hexadecimal")
-        return data
+#: Checks one value and gives its other form.
+_Convert = Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Field:
+    """One field, with everything that its annotation says worked out once."""
+
     attribute: str
     name: str
-    annotation: Any
+    where: str
     optional: bool
+    write: _Convert
+    read: _Convert
 
 
-@functools.cache
-def _fields(cls: Any) -> tuple[_Field, ...]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Form:
+    """A schema class on one of its two wires."""
+
+    cls: type[Any]
+    as_document: bool
+    fields: tuple[_Field, ...]
+    names: frozenset[str]
+
+    def write(self, value: Any) -> dict[str, Any]:
+        """The map or object of a value of this class."""
+        result: dict[str, Any] = {}
+        for field in self.fields:
+            item = getattr(value, field.attribute)
+            if item is not None:
+                result[field.name] = field.write(item)
+            elif not field.optional:
+                raise Malformed(f"{field.where}: missing")
+            elif self.as_document:
+                result[field.name] = None
+        return result
+
+    def read(self, data: Any) -> Any:
+        """The value of a decoded map or object."""
+        if type(data) is not dict:
+            raise Malformed(f"{self.cls.__name__}: not a map")
+        if not data.keys() <= self.names:
+            raise Malformed(f"{self.cls.__name__}: unknown field {min(map(str, data.keys() - self.names))!r:.60}")
+        values: dict[str, Any] = {}
+        for field in self.fields:
+            item = data.get(field.name)
+            if item is not None:
+                values[field.attribute] = field.read(item)
+            elif field.optional and (not self.as_document or field.name in data):
+                values[field.attribute] = None
+            else:
+                raise Malformed(f"{field.where}: missing")
+        return self.cls(**values)
+
+
+def _make_form(cls: Any, as_document: bool) -> _Form:
     hints = typing.get_type_hints(cls, include_extras=True)
-    return tuple(_field(field.name, hints[field.name]) for field in dataclasses.fields(cls))
+    fields = [
+        _field(cls.__name__, field.name, hints[field.name], as_document=as_document)
+        for field in dataclasses.fields(cls)
+    ]
+    # In the order of deterministic CBOR (RFC 8949 section 4.2.1), so that nothing has to be sorted when it is encoded.
+    fields.sort(key=lambda field: (len(field.name), field.name))
+    return _Form(cls, as_document, tuple(fields), frozenset(field.name for field in fields))
 
 
-def _field(attribute: str, annotation: Any) -> _Field:
+#: Of a class, for JSON documents (True) or CBOR maps (False); made at its first use.
+_form: Callable[[Any, bool], _Form] = functools.cache(_make_form)
+
+
+def _field(cls: str, attribute: str, annotation: Any, *, as_document: bool) -> _Field:
     optional = False
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         (annotation,) = [part for part in typing.get_args(annotation) if part is not type(None)]
         optional = True
-    return _Field(attribute, attribute.rstrip("_"), annotation, optional)
+    name = attribute.rstrip("_")
+    where = f"{cls}.{name}"
+    write, read = _converters(annotation, where, as_document=as_document)
+    return _Field(attribute, name, where, optional, write, read)
 
 
-def _encode(value: Any, codec: _Codec) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    kind: Any = type(value)
-    for field in _fields(kind):
-        item = getattr(value, field.attribute)
-        where = f"{kind.__name__}.{field.name}"
-        if item is not None:
-            result[field.name] = _write(field.annotation, item, where, codec)
-        elif not field.optional:
-            raise Malformed(f"{where}: missing")
-        elif codec.as_document:
-            result[field.name] = None
-    return result
+def _converters(annotation: Any, where: str, *, as_document: bool) -> tuple[_Convert, _Convert]:
+    """How a value of this annotation is written and read."""
+    kind, bounds = _plain(annotation)
+    if typing.get_origin(kind) is tuple:
+        return _of_tuple(typing.get_args(kind)[0], bounds, where, as_document=as_document)
+    if dataclasses.is_dataclass(kind):
+        return _of_schema(typing.cast(type[Any], kind), where, as_document=as_document)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return _of_enum(kind, where)
+    check = _scalar(kind, bounds, where)
+    if as_document and kind is bytes:
+        return lambda value: check(value).hex(), lambda value: check(_from_hex(_typed(value, str, where), where))
+    if as_document and Moment() in bounds:
+        return (
+            lambda value: moments.to_text(check(value)),
+            lambda value: check(moments.from_text(_typed(value, str, where))),
+        )
+    return check, check
 
 
-def _decode(cls: type[T], data: Any, codec: _Codec) -> T:
-    if type(data) is not dict:
-        raise Malformed(f"{cls.__name__}: not a map")
-    fields = _fields(typing.cast(Any, cls))
-    unknown = data.keys() - {field.name for field in fields}
-    if unknown:
-        raise Malformed(f"{cls.__name__}: unknown field {min(map(str, unknown))!r:.60}")
-    values: dict[str, Any] = {}
-    for field in fields:
-        where = f"{cls.__name__}.{field.name}"
-        item = data.get(field.name)
-        if item is not None:
-            values[field.attribute] = _read(field.annotation, item, where, codec)
-        elif field.optional and (not codec.as_document or field.name in data):
-            values[field.attribute] = None
-        else:
-            raise Malformed(f"{where}: missing")
-    return cls(**values)
-
-
-@functools.cache
 def _plain(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     """The plain type behind Annotated and NewType, and the bounds that were attached to it."""
     bounds: tuple[Any, ...] = ()
@@ -165,77 +181,86 @@ def _plain(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     return annotation, bounds
 
 
-def _write(annotation: Any, value: Any, where: str, codec: _Codec) -> Any:
-    kind, bounds = _plain(annotation)
-    if typing.get_origin(kind) is tuple:
-        _check_bounds(len(value), bounds, where)
-        inner = typing.get_args(kind)[0]
-        return [_write(inner, item, where, codec) for item in value]
-    if dataclasses.is_dataclass(kind):
-        return _encode(_typed(value, typing.cast(type[Any], kind), where), codec)
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return _typed(value, kind, where).value
-    _check_scalar(_typed(value, kind, where), bounds, where)
-    if kind is bytes:
-        return codec.write_bytes(value)
-    return codec.write_moment(value) if Moment() in bounds else value
+def _of_tuple(inner: Any, bounds: tuple[Any, ...], where: str, *, as_document: bool) -> tuple[_Convert, _Convert]:
+    write_one, read_one = _converters(inner, where, as_document=as_document)
 
+    def write(value: Any) -> Any:
+        _check_size(len(value), bounds, where)
+        return [write_one(item) for item in value]
 
-def _read(annotation: Any, value: Any, where: str, codec: _Codec) -> Any:
-    kind, bounds = _plain(annotation)
-    if typing.get_origin(kind) is tuple:
+    def read(value: Any) -> Any:
         items = _typed(value, list, where)
-        _check_bounds(len(items), bounds, where)
-        inner = typing.get_args(kind)[0]
-        return tuple(_read(inner, item, where, codec) for item in items)
-    if dataclasses.is_dataclass(kind):
-        return _decode(typing.cast(type[Any], kind), value, codec)
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return _read_enum(kind, value, where)
-    result: Any
+        _check_size(len(items), bounds, where)
+        return tuple([read_one(item) for item in items])
+
+    return write, read
+
+
+def _of_schema(kind: type[Any], where: str, *, as_document: bool) -> tuple[_Convert, _Convert]:
+    form = _form(kind, as_document)
+    return lambda value: form.write(_typed(value, kind, where)), form.read
+
+
+def _of_enum(kind: type[enum.Enum], where: str) -> tuple[_Convert, _Convert]:
+    def read(value: Any) -> Any:
+        if type(value) not in (str, int):
+            raise Malformed(f"{where}: not a {kind.__name__}")
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise Malformed(f"{where}: unknown {kind.__name__}") from error
+
+    return lambda value: _typed(value, kind, where).value, read
+
+
+def _scalar(kind: Any, bounds: tuple[Any, ...], where: str) -> _Convert:
+    """A check that gives its value back."""
     if kind is bytes:
-        result = codec.read_bytes(value, where)
-    elif Moment() in bounds:
-        result = codec.read_moment(value, where)
-    else:
-        result = _typed(value, kind, where)
-    _check_scalar(result, bounds, where)
-    return result
+        return lambda value: _check_size(len(_typed(value, bytes, where)), bounds, where, value)
+    if kind is str:
+        return lambda value: _check_size(len(_utf8(_typed(value, str, where), where)), bounds, where, value)
+    if kind is int:
+        ranges = tuple(bound for bound in bounds if isinstance(bound, Range))
+        return lambda value: _check_range(_typed(value, int, where), ranges, where)
+    return lambda value: _typed(value, kind, where)
 
 
-def _read_enum(kind: type[enum.Enum], value: Any, where: str) -> enum.Enum:
-    if type(value) not in (str, int):
-        raise Malformed(f"{where}: not a {kind.__name__}")
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise Malformed(f"{where}: unknown {kind.__name__}") from error
-
-
-def _typed(value: Any, kind: type[T] | Callable[..., Any], where: str) -> Any:
+def _typed(value: Any, kind: type[Any], where: str) -> Any:
     # Exact types: a bool is not an integer here, and a subclass has no place on the wire.
     if type(value) is not kind:
         raise Malformed(f"{where}: a value of type {type(value).__name__}")
     return value
 
 
-def _check_scalar(value: Any, bounds: tuple[Any, ...], where: str) -> None:
-    if type(value) is bytes:
-        _check_bounds(len(value), bounds, where)
-    elif type(value) is str:
-        try:
-            _check_bounds(len(value.encode("utf-8")), bounds, where)
-        except UnicodeEncodeError as error:
-            raise Malformed(f"{where}: a lone surrogate") from error
-    elif type(value) is int:
-        for bound in bounds:
-            if isinstance(bound, Range) and not bound.low <= value <= bound.high:
-                raise LimitExceeded(f"{where}: outside of {bound.low} to {bound.high}")
+def _from_hex(text: str, where: str) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError as error:
+        raise Malformed(f"{where}: not hexadecimal") from error
+    if data.hex() != text:
+        raise Malformed(f"{where}: not lower-case hexadecimal")
+    return data
 
 
-def _check_bounds(size: int, bounds: tuple[Any, ...], where: str) -> None:
+def _utf8(text: str, where: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Malformed(f"{where}: a lone surrogate") from error
+
+
+def _check_range(value: int, ranges: tuple[Range, ...], where: str) -> int:
+    for bound in ranges:
+        if not bound.low <= value <= bound.high:
+            raise LimitExceeded(f"{where}: outside of {bound.low} to {bound.high}")
+    return value
+
+
+def _check_size(size: int, bounds: tuple[Any, ...], where: str, value: Any = None) -> Any:
+    """Gives `value` back."""
     for bound in bounds:
         if size > bound.high:
             raise LimitExceeded(f"{where}: {size} over the limit of {bound.high}")
         if size < bound.low:
             raise Malformed(f"{where}: {size} under the minimum of {bound.low}")
+    return value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import cbor2
 import pytest
+from cbor2 import CBORTag
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +64,28 @@ def test_damaged_cbor_decodes_to_its_own_bytes_or_not_at_all(data):
 @given(cbor_values, cbor_values)
 def test_different_values_have_different_encodings(a, b):
     assert (cbor.encode(a) == cbor.encode(b)) == (shape(a) == shape(b))
+
+
+def turned(value):
+    """The same value with the keys of every map in the opposite order."""
+    if isinstance(value, dict):
+        return {key: turned(each) for key, each in reversed(value.items())}
+    if isinstance(value, list):
+        return [turned(each) for each in value]
+    if hasattr(value, "tag"):
+        return CBORTag(value.tag, turned(value.value))
+    return value
+
+
+@settings(max_examples=200)
+@given(cbor_values)
+def test_the_order_of_keys_in_memory_does_not_matter(value):
+    ordered = cbor.decode(cbor.encode(value))
+    assert cbor.encode(turned(value)) == cbor.encode(turned(ordered)) == cbor.encode(ordered)
+    # What is in order is written as it stands; what is not is refused where it came from a wire.
+    if cbor2.dumps(value) != cbor.encode(value):
+        with pytest.raises(Malformed):
+            cbor.decode(cbor2.dumps(value))
 
 
 @settings(max_examples=300)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import pytest
 
-from crypto_core import schema
+from crypto_core import cbor, schema
 from crypto_core.errors import LimitExceeded, Malformed
 from crypto_core.ids import MomentField
 from crypto_core.schema import Range, Size
@@ -177,3 +177,8 @@ def test_errors_name_the_field_and_not_its_value():
     with pytest.raises(Malformed, match=r"Sample\.data") as caught:
         schema.from_map(Sample, {**MAP, "data": b"s3cret"})
     assert "s3cret" not in str(caught.value)
+
+
+def test_maps_come_in_the_order_of_their_encoding():
+    found = schema.to_map(VALUE)
+    assert list(found) == sorted(found, key=cbor.encode)

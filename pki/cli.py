@@ -24,16 +24,18 @@ from cryptography import x509
 from platformdirs import user_data_path
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
-from pki import crl_server
+from pki import crl_server, trust_tree
+from pki.certificate_files import read_certificates
 from pki.errors import PkiError, TestCaError
 from pki.fetchers import HttpFetcher
 from pki.identity import display_name, fingerprint
 from pki.revocation import CrlCache
 from pki.test_ca import TestCa
 from pki.tokens.profiles import CardKeyUse
-from pki.trust_store import ImportReport, TrustStore, read_certificates
+from pki.trust_store import ImportReport, TrustStore
 from pki.virtual_card import (
     KEY_KINDS,
     VirtualCard,
@@ -114,38 +116,62 @@ def virtual_card_list(cards: CardsFolder = _DEFAULT / "cards", as_json: AsJson =
 
 @trust_app.command("import")
 def trust_import(
-    files: Annotated[list[Path], typer.Argument(help="PEM or DER files with CA certificates.")],
-    root_fingerprint: Annotated[
-        list[str] | None, typer.Option(help="SHA-256 of a root to trust; without it you are asked.")
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files (PEM, DER, PKCS#7) and folders with CA certificates.", metavar="PATH...")
+    ],
+    root: Annotated[
+        list[str] | None,
+        typer.Option("--root", "--root-fingerprint", help="SHA-256 of a root to trust; without it you are asked."),
     ] = None,
     trust_store: StoreFolder = _DEFAULT / "trust",
     as_json: AsJson = False,
 ) -> None:
     """Import CA certificates. A root is trusted only by its fingerprint."""
     store = TrustStore.open(trust_store)
-    confirm = _ask_root if root_fingerprint is None and sys.stdin.isatty() else None
-    report = store.import_certificates(files, root_fingerprints=root_fingerprint or (), confirm=confirm)
-    data = {name: [display_name(c.subject) for c in found] for name, found in _report(report)}
+    confirm = _ask_root if root is None and sys.stdin.isatty() else None
+    report = store.import_certificates(paths, root_fingerprints=root or (), confirm=confirm)
 
     def text(console: Console) -> None:
-        for name, found in data.items():
-            console.print(f"{name.replace('_', ' ').capitalize()}: {', '.join(found) or 'none'}")
+        for title, found in (("Roots", report.roots), ("Intermediates", report.intermediates)):
+            console.print(f"{title}: {', '.join(_name(c) for c in found) or 'none'}", markup=False)
+        for left in report.left_out:
+            console.print(f"Left out: {_name(left.certificate)}: {left.reason}", markup=False)
+            console.print(f"  SHA-256 {fingerprint(left.certificate)}", soft_wrap=True)
+        for problem in report.problems:
+            console.print(f"Note: {problem}.", markup=False, soft_wrap=True)
+        if not store.roots:
+            console.print("No root is trusted yet. Compare its fingerprint with the state's, then: --root SHA256")
 
-    _print(as_json, data, text)
+    _print(as_json, _import_json(report), text)
 
 
 @trust_app.command("show")
 def trust_show(trust_store: StoreFolder = _DEFAULT / "trust", as_json: AsJson = False) -> None:
-    """Show the roots and the CAs below them."""
-    forest = TrustStore.open(trust_store).show()
+    """Show the roots and the CAs below them, and which chains complete today."""
+    forest = trust_tree.tree(TrustStore.open(trust_store), datetime.now(UTC))
 
     def text(console: Console) -> None:
-        for root in forest:
-            console.print(_tree(root))
+        for branch in forest:
+            console.print(_drawn(branch))
         if not forest:
-            console.print("The trust store is empty. Import the state's root: smr-pki trust import FILE")
+            console.print("The trust store is empty. Import the state's root: smr-pki trust import PATH")
 
-    _print(as_json, {"trust_store": str(trust_store), "certificates": forest}, text)
+    data = {"trust_store": str(trust_store), "certificates": [trust_tree.as_json(branch) for branch in forest]}
+    _print(as_json, data, text)
+
+
+@trust_app.command("remove")
+def trust_remove(
+    fingerprint_: Annotated[
+        str, typer.Argument(metavar="SHA256", help="The certificate's fingerprint, or the first 8 or more digits.")
+    ],
+    trust_store: StoreFolder = _DEFAULT / "trust",
+    as_json: AsJson = False,
+) -> None:
+    """Remove a root or a CA. What stands below a removed root is trusted no longer."""
+    removed = TrustStore.open(trust_store).remove(fingerprint_)
+    data = {"name": _name(removed), "sha256": fingerprint(removed)}
+    _print(as_json, data, lambda console: console.print(f"Removed {data['name']}.", markup=False))
 
 
 @crl_app.command("refresh")
@@ -287,22 +313,41 @@ def _cards_text(console: Console, cards: list[VirtualCard]) -> None:
     console.print(table)
 
 
-def _tree(line: dict[str, Any]) -> Tree:
-    mark = "root" if line["root"] else "CA"
-    until = datetime.fromisoformat(line["not_after"]).astimezone(UTC)
-    tree = Tree(f"{line['name']} ({mark}, until {until:%Y-%m-%d})\nSHA-256 {line['sha256']}")
-    for below in line["issued"]:
-        tree.add(_tree(below))
+def _drawn(branch: trust_tree.Branch) -> Tree:
+    certificate = branch.certificate
+    mark = "root" if branch.root else "CA"
+    since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    state = "complete today" if branch.complete else f"does not complete: {branch.reason}"
+    head = f"{_name(certificate)} ({mark}, {since:%Y-%m-%d} to {until:%Y-%m-%d}), {state}"
+    if branch.again:
+        return Tree(Text(f"{head}; shown elsewhere in full"))
+    tree = Tree(Text(f"{head}\nSHA-256 {fingerprint(certificate)}"))
+    for below in branch.issued:
+        tree.add(_drawn(below))
     return tree
 
 
-def _report(report: ImportReport) -> list[tuple[str, tuple[x509.Certificate, ...]]]:
-    return [("roots", report.roots), ("intermediates", report.intermediates), ("left_out", report.left_out)]
+def _name(certificate: x509.Certificate) -> str:
+    """A CA's name for a terminal: characters that could steer it are shown as a question mark."""
+    return "".join(each if each.isprintable() else "?" for each in display_name(certificate.subject))
+
+
+def _import_json(report: ImportReport) -> dict[str, Any]:
+    return {
+        "roots": [_name(c) for c in report.roots],
+        "intermediates": [_name(c) for c in report.intermediates],
+        "left_out": [
+            {"name": _name(left.certificate), "sha256": fingerprint(left.certificate), "reason": left.reason}
+            for left in report.left_out
+        ],
+        "problems": list(report.problems),
+    }
 
 
 def _ask_root(certificate: x509.Certificate, digest: str) -> bool:
     grouped = " ".join(digest[i : i + 4] for i in range(0, len(digest), 4))
-    typer.echo(f"{display_name(certificate.subject)}\nSHA-256 {grouped}", err=True)
+    until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+    typer.echo(f"{_name(certificate)}, until {until}\nSHA-256 {grouped}", err=True)
     return typer.confirm("Is this fingerprint the one that its owner publishes? Trust it?", err=True)
 
 

@@ -8,6 +8,8 @@ Rules: nothing becomes a root because it is self-signed, only because its finger
 ever taken from a repository or a broker; a file whose name is not its certificate's fingerprint is refused.
 
     TrustStore.open(folder).import_certificates(paths, root_fingerprints={"ab12..."})
+
+How the store looks to people is in `trust_tree`.
 """
 
 from __future__ import annotations
@@ -15,31 +17,41 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.errors import CertificateError, TrustStoreError
+from pki.certificate_files import CERTIFICATES_MAX, read_all, read_certificates
+from pki.errors import TrustStoreError
 from pki.files import write_atomically
-from pki.identity import display_name, fingerprint, load_certificate
+from pki.identity import display_name, fingerprint
 
-CERTIFICATE_FILE_BYTES_MAX: Final = 1024 * 1024
-CERTIFICATES_MAX: Final = 1000  #: in the whole store
+PREFIX_DIGITS_MIN: Final = 8  #: of a fingerprint, to name a certificate that is in the store already
 _SHA256_HEX_DIGITS: Final = 64
-_PEM_MARK: Final = b"-----BEGIN CERTIFICATE-----"
 
 ConfirmRoot = Callable[[x509.Certificate, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A certificate that was not imported, and why."""
+
+    certificate: x509.Certificate
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did with each certificate."""
+    """What an import did with each certificate. `problems`: files of a folder that were passed over, for people."""
 
     roots: tuple[x509.Certificate, ...]
     intermediates: tuple[x509.Certificate, ...]
-    left_out: tuple[x509.Certificate, ...]  #: self-signed and not chosen, or no CA at all
+    left_out: tuple[LeftOut, ...]
+    problems: tuple[str, ...] = ()
 
 
 class TrustStore:
@@ -74,30 +86,36 @@ class TrustStore:
         root_fingerprints: Collection[str] = (),
         confirm: ConfirmRoot | None = None,
     ) -> ImportReport:
-        """Import CA certificates from PEM or DER files.
+        """Import CA certificates from files and folders (see `certificate_files`).
 
         A self-signed one becomes a root only if its SHA-256 fingerprint is given, or if `confirm`, called with the
         certificate and its fingerprint, answers True. Raises TrustStoreError, also when a given fingerprint is in none
         of the files.
         """
         wanted = {normal_fingerprint(text) for text in root_fingerprints}
-        certificates = [certificate for path in paths for certificate in read_certificates(path)]
-        missing = wanted - {fingerprint(certificate) for certificate in certificates}
+        read = read_all(paths)
+        missing = wanted - {fingerprint(certificate) for certificate in read.certificates}
         if missing:
             raise TrustStoreError(
                 f"No certificate in the files has the fingerprint {min(missing)}.",
                 "What you meant to trust is not what the files hold.",
                 "Check the fingerprint against its official publication, and the files.",
             )
-        report = _sort(certificates, wanted, confirm)
+        report = _sort(read.certificates, wanted, confirm, read.problems)
         self._write(report)
         return report
 
     def _write(self, report: ImportReport) -> None:
-        if len(self.roots) + len(self.intermediates) + len(report.roots) + len(report.intermediates) > CERTIFICATES_MAX:
-            raise TrustStoreError(f"A trust store holds at most {CERTIFICATES_MAX} certificates.")
+        everything = {*self.roots, *self.intermediates, *report.roots, *report.intermediates}
+        if len(everything) > CERTIFICATES_MAX:
+            raise TrustStoreError(
+                f"A trust store holds at most {CERTIFICATES_MAX} certificates.",
+                "Nothing was imported.",
+                "Remove what is not needed: smr-pki trust remove.",
+            )
         try:
-            for name, certificates in (("roots", report.roots), ("intermediates", report.intermediates)):
+            # Roots last: an import that is cut off trusts nothing that it did not mean to, and can be repeated.
+            for name, certificates in (("intermediates", report.intermediates), ("roots", report.roots)):
                 for certificate in certificates:
                     path = self.folder / name / f"{fingerprint(certificate)}.pem"
                     write_atomically(path, certificate.public_bytes(Encoding.PEM))
@@ -106,25 +124,27 @@ class TrustStore:
         except OSError as error:
             raise _unusable(self.folder) from error
 
-    def show(self) -> list[dict[str, Any]]:
-        """The store as a forest: each root with the CAs below it, for display and JSON."""
-        shown: set[str] = set()
-        forest = [self._branch(root, shown) for root in self.roots]
-        orphans = [c for c in self.intermediates if fingerprint(c) not in shown]
-        return forest + [{**_line(c), "root": False, "issued": []} for c in orphans]
+    def remove(self, digits: str) -> x509.Certificate:
+        """Remove the certificate whose fingerprint begins with these digits (8 or more). Raises TrustStoreError.
 
-    def _branch(self, certificate: x509.Certificate, shown: set[str]) -> dict[str, Any]:
-        shown.add(fingerprint(certificate))
-        below = [
-            c
-            for c in self.intermediates
-            if c.issuer == certificate.subject and fingerprint(c) not in shown and issued_by(c, certificate)
-        ]
-        return {
-            **_line(certificate),
-            "root": certificate in self.roots,
-            "issued": [self._branch(c, shown) for c in below],
-        }
+        CAs below a removed root stay; they lead nowhere until their root is imported again.
+        """
+        wanted = digits.replace(":", "").replace(" ", "").lower()
+        found = [c for c in (*self.roots, *self.intermediates) if fingerprint(c).startswith(wanted)]
+        if len(wanted) < PREFIX_DIGITS_MIN or len(found) != 1:
+            raise TrustStoreError(
+                f"{digits!r:.80} does not name one certificate of this trust store.",
+                "Nothing was removed.",
+                f"Give its fingerprint, or the first {PREFIX_DIGITS_MIN} or more digits: smr-pki trust show.",
+            )
+        try:
+            for name in ("roots", "intermediates"):
+                (self.folder / name / f"{fingerprint(found[0])}.pem").unlink(missing_ok=True)
+            self.roots = _read_folder(self.folder / "roots")
+            self.intermediates = _read_folder(self.folder / "intermediates")
+        except OSError as error:
+            raise _unusable(self.folder) from error
+        return found[0]
 
 
 def normal_fingerprint(text: str) -> str:
@@ -139,50 +159,31 @@ def normal_fingerprint(text: str) -> str:
     return digits
 
 
-def read_certificates(path: Path) -> list[x509.Certificate]:
-    """All certificates of a PEM file, or the one of a DER file. Raises TrustStoreError."""
-    try:
-        data = _read_limited(path)
-        if _PEM_MARK not in data:
-            return [load_certificate(data)]
-        found = x509.load_pem_x509_certificates(data)
-        return [load_certificate(certificate.public_bytes(Encoding.DER)) for certificate in found]
-    except (OSError, ValueError, x509.InvalidVersion, CertificateError) as error:
-        raise TrustStoreError(
-            f"{path} holds no readable certificate.",
-            "Nothing was imported.",
-            f"Give PEM or DER files of at most {CERTIFICATE_FILE_BYTES_MAX} bytes.",
-        ) from error
-
-
-def _read_limited(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(CERTIFICATE_FILE_BYTES_MAX + 1)
-    if len(data) > CERTIFICATE_FILE_BYTES_MAX:
-        raise ValueError("over the limit")
-    return data
-
-
-def _sort(certificates: list[x509.Certificate], wanted: set[str], confirm: ConfirmRoot | None) -> ImportReport:
+def _sort(
+    certificates: Iterable[x509.Certificate],
+    wanted: set[str],
+    confirm: ConfirmRoot | None,
+    problems: tuple[str, ...],
+) -> ImportReport:
     roots, intermediates, left_out = [], [], []
-    for certificate in {fingerprint(c): c for c in certificates}.values():
-        digest = fingerprint(certificate)
-        self_signed = certificate.issuer == certificate.subject and issued_by(certificate, certificate)
-        if digest in wanted and not (self_signed and _is_ca(certificate)):
+    for digest, certificate in {fingerprint(c): c for c in certificates}.items():
+        is_root = _is_ca(certificate) and self_signed(certificate)
+        if digest in wanted and not is_root:
             raise TrustStoreError(
                 f"{display_name(certificate.subject)} is no root: it is not a self-signed CA certificate.",
                 "Trusting it would cut off the checks of the CA above it.",
                 "Choose the root of its hierarchy.",
             )
         if not _is_ca(certificate):
-            left_out.append(certificate)
-        elif not self_signed:
+            left_out.append(LeftOut(certificate, "no CA certificate"))
+        elif not is_root:
+            # Also those with which a root of the same name hands over to its next key (RFC 4210 section 4.4).
             intermediates.append(certificate)
         elif digest in wanted or (confirm is not None and confirm(certificate, digest)):
             roots.append(certificate)
         else:
-            left_out.append(certificate)
-    return ImportReport(tuple(roots), tuple(intermediates), tuple(left_out))
+            left_out.append(LeftOut(certificate, "a root is trusted only by its fingerprint"))
+    return ImportReport(tuple(roots), tuple(intermediates), tuple(left_out), problems)
 
 
 def _read_folder(folder: Path) -> tuple[x509.Certificate, ...]:
@@ -218,13 +219,32 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _line(certificate: x509.Certificate) -> dict[str, Any]:
-    return {
-        "name": display_name(certificate.subject),
-        "sha256": fingerprint(certificate),
-        "not_before": certificate.not_valid_before_utc.isoformat(),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
-    }
+def self_signed(certificate: x509.Certificate) -> bool:
+    """Is the certificate signed with its own key? Says nothing about trust.
+
+    Roots of the years around 2006 sign themselves with SHA-1. That is accepted here and nowhere else: a root is
+    believed for the fingerprint that somebody compared, and its signature by itself adds nothing to that.
+    """
+    if certificate.issuer != certificate.subject:
+        return False
+    return issued_by(certificate, certificate) or _self_signed_with_sha1(certificate)
+
+
+def _self_signed_with_sha1(certificate: x509.Certificate) -> bool:
+    try:
+        digest = certificate.signature_hash_algorithm
+        if not isinstance(digest, hashes.SHA1):
+            return False
+        key, signed = certificate.public_key(), certificate.tbs_certificate_bytes
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(certificate.signature, signed, padding.PKCS1v15(), digest)
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(certificate.signature, signed, ec.ECDSA(digest))
+        else:
+            return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return True
 
 
 def _unusable(folder: Path) -> TrustStoreError:

@@ -88,10 +88,27 @@ def test_the_trust_store_shows_the_hierarchy(world, trusted):
     assert "EC de Autenticação" in world.run("trust", "show").stdout
 
 
+def test_the_tree_says_which_chains_complete(world, trusted, tmp_path):
+    store = {"SMR_TRUST_STORE": str(tmp_path / "store")}
+    world.run("trust", "import", *trusted["certificates"], **store)
+    assert "does not complete" in world.run("trust", "show", **store).stdout
+    folder = str(world.folder / "ca")
+    assert world.run("trust", "import", folder, "--root", trusted["root_sha256"], **store).returncode == 0
+    shown = world.run("trust", "show", **store).stdout
+    assert "complete today" in shown
+    assert "does not complete" not in shown
+    removed = world.run("trust", "remove", trusted["root_sha256"][:12], **store)
+    assert "Removed ECRaizEstado TEST" in removed.stdout
+    assert "does not complete" in world.run("trust", "show", **store).stdout
+    assert "does not name one" in world.fails("trust", "remove", "00", **store)
+
+
 def test_without_a_terminal_a_root_needs_its_fingerprint(world, trusted, tmp_path):
     done = world.run("trust", "import", *trusted["certificates"], "--json", SMR_TRUST_STORE=str(tmp_path))
     assert json.loads(done.stdout)["roots"] == []
-    assert json.loads(done.stdout)["left_out"] == ["ECRaizEstado TEST"]
+    (left,) = json.loads(done.stdout)["left_out"]
+    assert left["name"] == "ECRaizEstado TEST"
+    assert left["sha256"] == trusted["root_sha256"]
 
 
 def test_lists_are_fetched_from_this_machine_only_when_allowed(world, trusted):

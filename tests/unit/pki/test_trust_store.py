@@ -7,9 +7,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.errors import TrustStoreError
-from pki.identity import fingerprint
+from pki.identity import fingerprint, load_certificate
 from pki.test_ca import Holder, TestCa
-from pki.trust_store import CERTIFICATE_FILE_BYTES_MAX, TrustStore, normal_fingerprint, read_certificates
+from pki.trust_store import TrustStore, normal_fingerprint, self_signed
+from tests.support import hierarchy as state
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,8 @@ def test_a_root_named_by_its_fingerprint_is_trusted_and_stays_so(ca, store):
 def test_a_self_signed_certificate_is_no_root_by_itself(ca, store):
     report = store.import_certificates(ca.certificate_files)
     assert store.roots == ()
-    assert report.left_out == (ca.root,)
+    assert [left.certificate for left in report.left_out] == [ca.root]
+    assert "fingerprint" in report.left_out[0].reason
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -72,7 +74,9 @@ def test_a_citizens_certificate_is_left_out(ca, store, tmp_path):
     citizen = ca.issue_card_certificates(Holder.named("João Sá"), key, key).authentication
     path = tmp_path / "citizen.pem"
     path.write_bytes(citizen.public_bytes(Encoding.PEM))
-    assert store.import_certificates([path]).left_out == (citizen,)
+    (left,) = store.import_certificates([path]).left_out
+    assert (left.certificate, left.reason) == (citizen, "no CA certificate")
+    assert TrustStore.open(store.folder).intermediates == ()
 
 
 def test_a_root_put_there_by_hand_under_another_name_is_refused(ca, store):
@@ -81,32 +85,93 @@ def test_a_root_put_there_by_hand_under_another_name_is_refused(ca, store):
         TrustStore.open(store.folder)
 
 
-@pytest.mark.parametrize("data", [b"", b"rubbish", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_an_unreadable_file_is_refused(store, tmp_path, data):
-    path = tmp_path / "bad.pem"
-    path.write_bytes(data)
-    with pytest.raises(TrustStoreError):
-        store.import_certificates([path])
+@pytest.fixture(scope="module")
+def hierarchy():
+    return state.hierarchy()
 
 
-def test_a_file_over_the_limit_is_refused(ca, tmp_path):
-    path = tmp_path / "big.pem"
-    path.write_bytes(ca.root.public_bytes(Encoding.PEM) + b"\n" * CERTIFICATE_FILE_BYTES_MAX)
-    with pytest.raises(TrustStoreError):
-        read_certificates(path)
+@pytest.fixture
+def files(hierarchy, tmp_path):
+    """The state's hierarchy as files, one for each certificate."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    for at, certificate in enumerate(hierarchy.everything):
+        (folder / f"{at:02d}.cer").write_bytes(certificate.public_bytes(Encoding.DER))
+    return folder
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(TrustStoreError):
-        read_certificates(tmp_path / "nothing")
+def test_a_hierarchy_of_twenty_years_is_imported_from_its_folder(hierarchy, files, store):
+    report = store.import_certificates([files], root_fingerprints=set(map(fingerprint, hierarchy.roots)))
+    assert set(report.roots) == set(hierarchy.roots)
+    assert set(report.intermediates) == set(hierarchy.intermediates)
+    assert report.left_out == report.problems == ()
+    again = TrustStore.open(store.folder)
+    assert (set(again.roots), set(again.intermediates)) == (set(hierarchy.roots), set(hierarchy.intermediates))
 
 
-def test_the_store_shows_a_tree(ca, store):
-    store.import_certificates(ca.certificate_files, root_fingerprints={fingerprint(ca.root)})
-    (root,) = store.show()
-    assert root["root"]
-    (card,) = root["issued"]
-    assert {line["name"].split(" do ")[0] for line in card["issued"]} == {
-        "EC de Autenticação",
-        "EC de Assinatura Qualificada",
-    }
+def test_only_the_root_that_was_chosen_is_trusted(hierarchy, files, store):
+    report = store.import_certificates([files], root_fingerprints={fingerprint(hierarchy.root_2)})
+    assert store.roots == (hierarchy.root_2,)
+    assert {left.certificate for left in report.left_out} == {hierarchy.root_1, hierarchy.root_3}
+
+
+def test_a_root_of_2006_that_signs_itself_with_sha1_can_be_chosen(hierarchy):
+    assert hierarchy.root_1.signature_hash_algorithm.name == "sha1"
+    assert self_signed(hierarchy.root_1)
+
+
+def test_an_altered_sha1_signature_is_no_self_signature(hierarchy):
+    other = ec.generate_private_key(ec.SECP256R1())
+    forged = state.certificate("ECRaizEstado 001", other, "ECRaizEstado 001", other, years=(2006, 2036))
+    first = hierarchy.root_1
+    swapped = first.public_bytes(Encoding.DER).replace(first.signature, first.signature[::-1])
+    assert not self_signed(load_certificate(swapped))
+    assert self_signed(forged)  # it is, and is still no root of anybody who has compared the fingerprint
+
+
+@pytest.mark.parametrize("which", ["cross", "handover", "weak"])
+def test_no_ca_below_a_root_can_be_chosen_as_root(hierarchy, files, store, which):
+    with pytest.raises(TrustStoreError, match="is no root"):
+        store.import_certificates([files], root_fingerprints={fingerprint(getattr(hierarchy, which))})
+    assert TrustStore.open(store.folder).roots == ()
+
+
+def test_an_import_can_be_repeated_at_the_limit(hierarchy, files, store, monkeypatch):
+    monkeypatch.setattr("pki.trust_store.CERTIFICATES_MAX", len(hierarchy.intermediates))
+    store.import_certificates([files])
+    store.import_certificates([files])
+    with pytest.raises(TrustStoreError, match="at most"):
+        store.import_certificates([files], root_fingerprints={fingerprint(hierarchy.root_1)})
+    assert TrustStore.open(store.folder).roots == ()
+
+
+def test_a_removed_root_is_trusted_no_longer(hierarchy, files, store):
+    store.import_certificates([files], root_fingerprints=set(map(fingerprint, hierarchy.roots)))
+    assert store.remove(fingerprint(hierarchy.root_1)[:10].upper()) == hierarchy.root_1
+    assert hierarchy.root_1 not in store.roots
+    assert hierarchy.root_1 not in TrustStore.open(store.folder).roots
+    assert store.remove(fingerprint(hierarchy.cross)) == hierarchy.cross
+
+
+def test_seven_digits_are_too_few_to_remove_anything(hierarchy, files, store):
+    store.import_certificates([files], root_fingerprints={fingerprint(hierarchy.root_1)})
+    with pytest.raises(TrustStoreError, match="does not name one"):
+        store.remove(fingerprint(hierarchy.root_1)[:7])
+
+
+@pytest.mark.parametrize("digits", ["", "0" * 7, "f" * 64, "../../etc"])
+def test_what_names_no_certificate_removes_none(hierarchy, files, store, digits):
+    store.import_certificates([files], root_fingerprints={fingerprint(hierarchy.root_1)})
+    with pytest.raises(TrustStoreError, match="does not name one"):
+        store.remove(digits)
+    assert TrustStore.open(store.folder).roots == (hierarchy.root_1,)
+
+
+def test_the_store_is_never_left_with_half_a_file(hierarchy, files, store, monkeypatch):
+    def cut_off(_path, _data):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pki.trust_store.write_atomically", cut_off)
+    with pytest.raises(TrustStoreError, match="cannot be read or written"):
+        store.import_certificates([files], root_fingerprints={fingerprint(hierarchy.root_1)})
+    assert TrustStore.open(store.folder).roots == ()

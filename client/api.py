@@ -19,9 +19,11 @@ from types import TracebackType
 from typing import Self
 
 from client import session
+from client.commands import block as block_command
 from client.commands import box, card, key, pending, proof, read, receipt, register, send, status
 from client.commands import init as init_command
 from client.commands import people as people_command
+from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardReport
 from client.commands.init import Installed, OperatorRoot
@@ -78,6 +80,21 @@ class Repository:
         """From now on this person's name can be used, if `approve` agrees with the certificate's details."""
         with self._work():
             return people_command.confirm(self._context, user_id, approve)
+
+    def block(self, who: str) -> BlockedPerson:
+        """The repository takes no letters of this person for the citizen any more. Receipts come in any case."""
+        with self._work():
+            return block_command.block(self._context, who, blocked=True)
+
+    def unblock(self, who: str) -> BlockedPerson:
+        """Letters of this person are taken again."""
+        with self._work():
+            return block_command.block(self._context, who, blocked=False)
+
+    def blocked(self) -> tuple[BlockedPerson, ...]:
+        """Everybody whom the citizen blocks."""
+        with self._work():
+            return block_command.blocked(self._context)
 
     def new(self) -> tuple[ListedLetter, ...]:
         """Unread letters, judged by their heads; nothing is marked."""

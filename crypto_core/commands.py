@@ -126,11 +126,24 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """The caller wants no letters of `user` any more (`blocked`), or wants them again."""
+
+    user: UserIdField
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Everybody whom the caller blocks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Ends this session: its record is deleted."""
 
 
-Command = Create | List | New | All | Send | Recv | Receipt | Status | Close
+Command = Create | List | New | All | Send | Recv | Receipt | Status | Block | Blocked | Close
 
 
 # ------------------------------------------------------------------------------------------------------- results
@@ -215,6 +228,21 @@ class StatusResult:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockResult:
+    """What stands now, as it was asked for."""
+
+    user: UserIdField
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedResult:
+    """In ascending order."""
+
+    users: Annotated[tuple[UserIdField, ...], Size(0, limits.BLOCKED)]
+
+
+@dataclass(frozen=True, slots=True)
 class CloseResult:
     closed: bool
 
@@ -228,6 +256,8 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "RECV": Recv,
     "RECEIPT": Receipt,
     "STATUS": Status,
+    "BLOCK": Block,
+    "BLOCKED": Blocked,
     "CLOSE": Close,
 }
 _NAMES: Final = {kind: name for name, kind in COMMANDS.items()}

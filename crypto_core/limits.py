@@ -39,6 +39,7 @@ QUERY_BYTES: Final = 256
 MAILBOX_PAGE: Final = 100  #: entries in one NEW or ALL reply that carries heads
 CHAIN_PAGE: Final = 2000  #: entries in one ALL reply without heads
 PAGE_BYTES: Final = 4 * MIB  #: payload of one page
+BLOCKED: Final = 1000  #: people whom one citizen may block
 
 # Time
 CLOCK_SKEW_MS: Final = 5 * MINUTE_MS  #: how far the clocks of client and repository may differ

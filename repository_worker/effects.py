@@ -52,6 +52,15 @@ class StoreReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class SetBlock:
+    """`owner` wants no letters of `user` any more (`blocked`), or wants them again."""
+
+    owner: UserId
+    user: UserId
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSession:
     """A confirmed session: its record, sealed under the KEK with this id."""
 
@@ -68,7 +77,7 @@ class CloseSession:
     session: SessionId
 
 
-Effect = StoreRegistration | StoreLetter | MarkRead | StoreReceipt | OpenSession | CloseSession
+Effect = StoreRegistration | StoreLetter | MarkRead | StoreReceipt | SetBlock | OpenSession | CloseSession
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ app.add_typer(key_app, name="key")
 
 Letter = Annotated[str, typer.Argument(metavar="LETTER", help="The id of a letter, or an unambiguous beginning of it.")]
 
+Person = Annotated[str, typer.Argument(metavar="WHO", help="An id, or the name of a confirmed person.")]
+
 
 @app.callback()
 def common(
@@ -126,6 +128,30 @@ def confirm(
         return yes or not sys.stdin.isatty() or run.ask("Is this the person you mean?")
 
     return views.person(run.repository.confirm(user_id, approve))
+
+
+@command(app, "block")
+def block(run: Run, who: Person) -> View:
+    """Take no more letters from somebody. They are told that their letters cannot go to you."""
+    from client.cli import views
+
+    return views.blocked((run.repository.block(who),))
+
+
+@command(app, "unblock")
+def unblock(run: Run, who: Person) -> View:
+    """Take letters from somebody again."""
+    from client.cli import views
+
+    return views.blocked((run.repository.unblock(who),))
+
+
+@command(app, "blocked")
+def blocked(run: Run) -> View:
+    """List whom you block. The repository knows this list, and nobody else."""
+    from client.cli import views
+
+    return views.blocked(run.repository.blocked())
 
 
 @command(app, "new")

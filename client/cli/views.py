@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from client.cli.screen import Screen, json_moment, moment, safe_text
+from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardReport
 from client.commands.init import Installed
@@ -121,6 +122,18 @@ def person(found: FoundPerson) -> View:
         screen.line(f"{screen.mark(True)} {found.name} is confirmed: the name can be used from now on.")
 
     return View(person_json(found), show)
+
+
+def blocked(found: Sequence[BlockedPerson]) -> View:
+    def show(screen: Screen) -> None:
+        if not found:
+            screen.line("You block nobody.")
+        for each in found:
+            who = f"{each.name or '(never looked up here)'}  {each.user.hex()}"
+            screen.line(f"{screen.mark(True)} {who}  {'is blocked' if each.blocked else 'is not blocked any more'}")
+
+    people = [{"user_id": each.user.hex(), "name": each.name or None, "blocked": each.blocked} for each in found]
+    return View({"people": people}, show)
 
 
 def person_lines(found: FoundPerson) -> list[tuple[str, str]]:

@@ -6,8 +6,20 @@ finds it. Who asks is in `Caller`: a handler that needs a citizen asks the calle
 
 from __future__ import annotations
 
-from crypto_core.commands import All, Close, Command, Create, List, New, Receipt, Recv, Send, Status
-from repository_worker.handlers import all_entries, close, create, list_people, new, receipt, recv, send, status
+from crypto_core.commands import All, Block, Blocked, Close, Command, Create, List, New, Receipt, Recv, Send, Status
+from repository_worker.handlers import (
+    all_entries,
+    block,
+    blocked,
+    close,
+    create,
+    list_people,
+    new,
+    receipt,
+    recv,
+    send,
+    status,
+)
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView
 
@@ -36,5 +48,9 @@ def decide(command: Command, caller: Caller, view: ReadView, context: Context) -
             return receipt.handle(command, caller, view, context)
         case Status():
             return status.handle(command, caller, view, context)
+        case Block():
+            return block.handle(command, caller, view, context)
+        case Blocked():
+            return blocked.handle(command, caller, view, context)
         case Close():
             return close.handle(command, caller, view, context)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from crypto_core import sealed, suite
 from crypto_core.commands import ErrorCode, Send, SendResult
 from crypto_core.errors import LimitExceeded, Malformed
+from crypto_core.ids import UserId
 from crypto_core.limits import KIB
 from crypto_core.sealed import SealedObject
 from repository_worker.effects import Outcome, StoreLetter
@@ -18,7 +21,7 @@ SEALING_BYTES = 4 * KIB
 
 
 def handle(command: Send, caller: Caller, view: ReadView, context: Context) -> Decision:
-    """Takes a letter whose author is the caller and whose readers are all registered."""
+    """Takes a letter whose author is the caller and whose readers are all registered and do not block the author."""
     author = caller.citizen()
     letter = _read(command)
     if letter.routing.author != author:
@@ -28,9 +31,10 @@ def handle(command: Send, caller: Caller, view: ReadView, context: Context) -> D
     _require_limits(letter, command, context)
     missing = view.unregistered(letter.readers)
     if missing:
-        # Ids, not names: the repository tells nobody more than they asked with.
-        shown = ", ".join(user.hex() for user in missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise Refused(ErrorCode.NOT_FOUND, f"Nothing was sent: not registered here: {shown}. Check the recipients.")
+        raise Refused(
+            ErrorCode.NOT_FOUND, f"Nothing was sent: not registered here: {_shown(missing)}. Check the recipients."
+        )
+    _require_wanted(letter, view)
     return Decision(StoreLetter(letter, command.body, context.now), lambda outcome: _result(letter, outcome, context))
 
 
@@ -54,6 +58,21 @@ def _require_limits(letter: SealedObject, command: Send, context: Context) -> No
             ErrorCode.TOO_LARGE,
             f"A body of {len(command.body)} bytes, over the limit of {context.limits.body_bytes}; send less.",
         )
+
+
+def _require_wanted(letter: SealedObject, view: ReadView) -> None:
+    refusing = view.refusing(letter.recipients, letter.routing.author)
+    # A letter that was accepted before its reader began to block is the same letter when it is sent again.
+    if refusing and not view.acceptance(letter.routing.author, letter.routing.letter):
+        raise Refused(
+            ErrorCode.NOT_ALLOWED,
+            f"Nothing was sent: no letter of yours can go to {_shown(refusing)}. To write to others, leave them out.",
+        )
+
+
+def _shown(users: Sequence[UserId]) -> str:
+    # Ids, not names: the repository tells nobody more than they asked with.
+    return ", ".join(user.hex() for user in users[:3]) + (", …" if len(users) > 3 else "")
 
 
 def _result(letter: SealedObject, outcome: Outcome, context: Context) -> SendResult:

@@ -9,6 +9,7 @@
     sessions       session records, sealed
     counters       which envelope used which counter; outlives its session
     rates          what somebody asked for in a minute
+    blocks         whose letters (`author`) the owner of a mailbox does not want
 
 `mailbox` comes first in every index of what belongs to a mailbox, so that the store can be sharded by it. Ids and
 hashes are BSON binaries; moments are 64-bit integers in milliseconds, except `expires`, a BSON date for the database's
@@ -31,6 +32,7 @@ MAILBOXES: Final = "mailboxes"
 SESSIONS: Final = "sessions"
 COUNTERS: Final = "counters"
 RATES: Final = "rates"
+BLOCKS: Final = "blocks"
 
 #: A session's record stays this long after its end, so that its client is told of the end; seconds.
 SESSION_AFTERLIFE_SECONDS: Final = 3600
@@ -170,4 +172,5 @@ COLLECTIONS: Final = (
         {"what": _STRING, "user": _BINARY, "minute": _NUMBER, "count": _NUMBER, "expires": _DATE},
         (_unique("rate", "what", "user", "minute"), _expiry(RATE_AFTERLIFE_SECONDS)),
     ),
+    Collection(BLOCKS, {"mailbox": _BINARY, "author": _BINARY}, (_unique("block", "mailbox", "author"),)),
 )

@@ -80,6 +80,12 @@ class ReadView(Protocol):
     def views(self, reader: UserId, entries: Sequence[StoredEntry]) -> tuple[SealedView, ...]:
         """The sealed objects of these entries as `reader` may see them, in the same order."""
 
+    def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
+        """Those of `readers` who block `author`, in their order; as it was at most `blocks.MEMORY_SECONDS` ago."""
+
+    def blocked(self, owner: UserId) -> tuple[UserId, ...]:
+        """Everybody whom `owner` blocks, in ascending order."""
+
     def body(self, author: UserId, letter: LetterId) -> bytes | None:
         """The sealed body of a letter."""
 

@@ -48,6 +48,7 @@ from repository_worker.effects import (
     OpenSession,
     Outcome,
     Placed,
+    SetBlock,
     StoreLetter,
     StoreReceipt,
     StoreRegistration,
@@ -55,6 +56,7 @@ from repository_worker.effects import (
 from repository_worker.errors import Conflict, CounterUsed, StorageError, StorageUnavailable
 from repository_worker.storage import chains, documents, group
 from repository_worker.storage import collections as names
+from repository_worker.storage.blocks import Blocks
 from repository_worker.storage.documents import Document
 from repository_worker.storage.interface import CounterState, MailboxState, StoredEntry
 
@@ -122,6 +124,7 @@ class MongoStorage:
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern("majority", j=True),
         )
+        self._blocks = Blocks(self._database)
 
     # --- setting up ----------------------------------------------------------------------------------------------
 
@@ -315,6 +318,14 @@ class MongoStorage:
             found = self._database[names.BODIES].find_one({"mailbox": author, "letter": letter}, {"body": 1})
         return bytes(found["body"]) if found else None
 
+    def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
+        with _wrapped():
+            return self._blocks.refusing(readers, author)
+
+    def blocked(self, owner: UserId) -> tuple[UserId, ...]:
+        with _wrapped():
+            return self._blocks.of(owner)
+
     # --- changes -------------------------------------------------------------------------------------------------
 
     def commit(self, change: Change) -> Outcome:
@@ -370,6 +381,8 @@ class MongoStorage:
                 return self._store_receipt(effect, session)
             case MarkRead():
                 return self._mark_read(effect, session)
+            case SetBlock():
+                return self._blocks.apply(effect, session, repeated=repeated)
             case OpenSession():
                 return self._open_session(effect, session, repeated=repeated)
             case CloseSession():

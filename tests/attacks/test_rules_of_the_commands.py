@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from crypto_core import commands, letter, mailbox, receipt, sealed
+from crypto_core import commands, ids, letter, mailbox, receipt, sealed
 from crypto_core.commands import ErrorCode
 from crypto_core.errors import BindingMismatch, ProtocolError
 from crypto_core.ids import Digest
+from repository_worker.storage.blocks import MEMORY_SECONDS
 from tests.support.wire import keys_of
 
 
@@ -195,6 +198,69 @@ class TestReceipts:
         sent = first.send(maria, [joao], b"text")
         assert second.refused(commands.Status(sent.letter)) is ErrorCode.NOT_FOUND
         assert third.refused(commands.Status(sent.letter)) is ErrorCode.NOT_FOUND
+
+
+class TestBlocking:
+    @staticmethod
+    def block(wire, user, *, blocked=True):
+        return wire.ask(commands.Block(user, blocked), commands.BlockResult)
+
+    @staticmethod
+    def until_refused(wire, sender, to):
+        """Sends until it is refused, which both workers must know after a named time; gives the refusal."""
+        deadline = time.monotonic() + 5 * MEMORY_SECONDS
+        while True:
+            try:
+                wire.send(sender, to, b"text")
+            except commands.RefusedByRepository as refusal:
+                return refusal
+            assert time.monotonic() < deadline, "a block does not count"
+
+    def test_no_letter_of_the_blocked_arrives_for_anybody(self, people, maria, joao, bruno):
+        first, second, third = people
+        assert self.block(second, maria.user) == commands.BlockResult(maria.user, blocked=True)
+        refusal = self.until_refused(first, maria, [joao, bruno])
+        assert refusal.code is ErrorCode.NOT_ALLOWED
+        assert joao.user.hex() in str(refusal)
+        assert bruno.user.hex() not in str(refusal)
+        arrived = [len(wire.ask(commands.New(0), commands.BoxResult).entries) for wire in (second, third)]
+        assert arrived[0] == arrived[1]  # all or nothing
+        assert first.send(maria, [bruno], b"to him alone").letter
+        assert second.send(joao, [maria], b"the other way").letter
+
+    def test_receipts_of_the_blocked_come_in_any_case(self, people, maria, joao):
+        first, second, _ = people
+        sent = first.send(maria, [joao], b"text")
+        self.block(first, joao.user)
+        _, head, _ = second.read(joao, maria, sent.letter)
+        assert second.ask(second.receipt(joao, maria, head), commands.ReceiptResult).head
+        assert first.ask(commands.Status(sent.letter), commands.StatusResult).receipts
+
+    def test_an_old_command_does_not_block_again(self, people, maria, joao):
+        _, second, _ = people
+        nonce = ids.new_nonce()
+        data = second.sealed(commands.Block(maria.user, blocked=True), nonce)
+        before = second.opened(second.call(data), data, nonce, commands.BlockResult)
+        self.block(second, maria.user, blocked=False)
+        assert second.opened(second.call(data), data, nonce, commands.BlockResult) == before
+        assert second.ask(commands.Blocked(), commands.BlockedResult).users == ()
+
+    def test_a_letter_that_was_accepted_before_is_accepted_again(self, people, maria, joao):
+        first, second, _ = people
+        made = first.letter(maria, [joao], b"text")
+        before = first.ask(commands.Send(made.head, made.body), commands.SendResult)
+        self.block(second, maria.user)
+        self.until_refused(first, maria, [joao])
+        again = first.ask(commands.Send(made.head, made.body), commands.SendResult)
+        assert (again.letter, again.accepted) == (before.letter, before.accepted)
+
+    def test_the_list_is_the_callers_own(self, people, maria, joao, bruno):
+        first, second, _ = people
+        self.block(second, maria.user)
+        self.block(second, bruno.user)
+        self.block(second, bruno.user)
+        assert second.ask(commands.Blocked(), commands.BlockedResult).users == tuple(sorted([maria.user, bruno.user]))
+        assert first.ask(commands.Blocked(), commands.BlockedResult).users == ()
 
 
 class TestPeople:

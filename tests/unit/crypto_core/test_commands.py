@@ -38,6 +38,8 @@ COMMANDS = {
     "RECV": commands.Recv(MARIA, LETTER),
     "RECEIPT": commands.Receipt(sealed_receipt()),
     "STATUS": commands.Status(LETTER),
+    "BLOCK": commands.Block(JOAO, blocked=True),
+    "BLOCKED": commands.Blocked(),
     "CLOSE": commands.Close(),
 }
 RESULTS = {
@@ -49,6 +51,8 @@ RESULTS = {
     "RECV": commands.RecvResult(BOX_ENTRY, b"body"),
     "RECEIPT": commands.ReceiptResult(NOW, b"head"),
     "STATUS": commands.StatusResult(BOX_ENTRY, (BOX_ENTRY,), (b"head",)),
+    "BLOCK": commands.BlockResult(JOAO, blocked=False),
+    "BLOCKED": commands.BlockedResult((MARIA, JOAO)),
     "CLOSE": commands.CloseResult(closed=True),
 }
 

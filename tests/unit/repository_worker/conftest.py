@@ -30,6 +30,7 @@ class Shelf:
     objects: dict[Digest, sealed.SealedObject] = field(default_factory=dict)
     bodies: dict[Any, bytes] = field(default_factory=dict)
     registered: set[bytes] = field(default_factory=set)
+    blocks: set[tuple[bytes, bytes]] = field(default_factory=set)
     asked: int = 0
 
     def registration(self, user):
@@ -72,6 +73,12 @@ class Shelf:
 
     def views(self, reader, entries):
         return tuple(self.objects[each.entry.object].view(reader) for each in entries)
+
+    def refusing(self, readers, author):
+        return tuple(reader for reader in readers if (reader, author) in self.blocks)
+
+    def blocked(self, owner):
+        return tuple(sorted(author for reader, author in self.blocks if reader == owner))
 
     def body(self, author, letter):
         return self.bodies.get((author, letter))

@@ -11,7 +11,7 @@ from crypto_core.commands import ErrorCode
 from crypto_core.ids import LetterId
 from crypto_core.mailbox import EntryKind
 from crypto_core.session import SessionLimits
-from repository_worker.effects import CloseSession, MarkRead, Outcome, Placed, StoreLetter, StoreReceipt
+from repository_worker.effects import CloseSession, MarkRead, Outcome, Placed, SetBlock, StoreLetter, StoreReceipt
 from repository_worker.errors import Refused
 from repository_worker.handlers import decide
 from tests.support.protocol import (
@@ -71,6 +71,8 @@ WITHOUT_LOGIN_REFUSED = [
     commands.Recv(MARIA, LETTER),
     commands.Receipt(sealed_receipt()),
     commands.Status(LETTER),
+    commands.Block(MARIA, blocked=True),
+    commands.Blocked(),
     commands.List(None, None, history=False, after=None),
     commands.List(None, "maria", history=False, after=None),
 ]
@@ -132,6 +134,52 @@ class TestSend:
         long_body = replace(send(), body=bytes(5000))
         with pytest.raises(Refused):
             decide(long_body, caller(MARIA), shelf, short)
+
+    def test_to_somebody_who_blocks_the_author(self, shelf, context):
+        shelf.blocks |= {(JOAO, MARIA), (BRUNO, JOAO)}
+        with pytest.raises(Refused, match=JOAO.hex()) as caught:
+            decide(send(), caller(MARIA), shelf, context)
+        assert caught.value.code is ErrorCode.NOT_ALLOWED
+        assert BRUNO.hex() not in caught.value.message
+
+    def test_the_author_who_blocks_a_reader_may_still_write_to_them(self, shelf, context):
+        shelf.blocks |= {(MARIA, JOAO)}
+        assert decide(send(), caller(MARIA), shelf, context).effect is not None
+
+    def test_a_letter_that_was_accepted_before_the_block_is_accepted_again(self, shelf, context):
+        shelf.put(MARIA, EntryKind.SENT, LETTER_HEAD, MARIA)
+        shelf.blocks |= {(JOAO, MARIA)}
+        assert decide(send(), caller(MARIA), shelf, context).effect is not None
+
+
+class TestBlock:
+    @pytest.fixture(autouse=True)
+    def all_registered(self, shelf):
+        shelf.registered |= {MARIA, JOAO}
+
+    @pytest.mark.parametrize("blocked", [True, False])
+    def test_the_effect_is_the_callers_own(self, shelf, context, blocked):
+        decision = decide(commands.Block(JOAO, blocked), caller(MARIA), shelf, context)
+        assert decision.effect == SetBlock(MARIA, JOAO, blocked)
+        assert decision.reply(Outcome()) == commands.BlockResult(JOAO, blocked)
+
+    def test_nobody_blocks_themselves(self, refusal):
+        assert refusal(commands.Block(MARIA, blocked=True), MARIA) is ErrorCode.NOT_ALLOWED
+
+    def test_nobody_who_is_not_registered_can_be_blocked(self, shelf, context, refusal):
+        assert refusal(commands.Block(BRUNO, blocked=True), MARIA) is ErrorCode.NOT_FOUND
+        assert decide(commands.Block(BRUNO, blocked=False), caller(MARIA), shelf, context).effect is not None
+
+    def test_the_number_of_the_blocked_is_limited(self, shelf, context, refusal):
+        shelf.blocks |= {(MARIA, number.to_bytes(28, "big")) for number in range(limits.BLOCKED)}
+        assert refusal(commands.Block(JOAO, blocked=True), MARIA) is ErrorCode.TOO_LARGE
+        shelf.blocks ^= {(MARIA, bytes(28)), (MARIA, bytes(JOAO))}
+        assert decide(commands.Block(JOAO, blocked=True), caller(MARIA), shelf, context).effect is not None
+
+    def test_everybody_sees_their_own_list_alone(self, shelf, answer):
+        shelf.blocks |= {(MARIA, bytes(JOAO)), (JOAO, bytes(BRUNO))}
+        assert answer(commands.Blocked(), MARIA) == commands.BlockedResult((JOAO,))
+        assert answer(commands.Blocked(), BRUNO) == commands.BlockedResult(())
 
 
 class TestRecv:

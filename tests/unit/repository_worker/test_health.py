@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -10,7 +12,7 @@ import pytest
 
 from repository_worker.errors import HomeError, StorageUnavailable
 from repository_worker.health import PROBE_SECONDS, Health, HealthServer
-from repository_worker.metrics import Metrics
+from repository_worker.metrics import Metrics, Stage
 
 
 class Database:
@@ -88,7 +90,7 @@ def test_over_http(health):
         assert ask(server, "/ready")[0] == 200
         assert ask(server, "/")[0] == 404
         health.metrics.commands.labels("SEND", "ok").inc()
-        with health.metrics.stage("store"):
+        with health.metrics.stage(Stage.STORE):
             pass
         text = ask(server, "/metrics")[1].decode()
     assert 'smr_commands_total{kind="SEND",outcome="ok"} 1.0' in text
@@ -102,9 +104,25 @@ def test_a_port_that_is_taken(health):
 
 def test_a_stage_that_fails_is_measured_too():
     metrics = Metrics()
-    with pytest.raises(ValueError, match="no"), metrics.stage("open"):
+    with pytest.raises(ValueError, match="no"), metrics.stage(Stage.OPEN):
         raise ValueError("no")
     assert metrics.registry.get_sample_value("smr_stage_seconds_count", {"stage": "open"}) == 1
+
+
+def test_a_stage_counts_what_it_used_and_not_how_long_it_waited():
+    metrics = Metrics()
+    began = time.thread_time()
+    with metrics.stage(Stage.VERIFY):
+        while time.thread_time() - began < 0.02:
+            pass
+    with metrics.stage(Stage.STORE):
+        threading.Event().wait(0.02)
+    used = {
+        stage: metrics.registry.get_sample_value("smr_stage_cpu_seconds_total", {"stage": stage.value})
+        for stage in (Stage.VERIFY, Stage.STORE)
+    }
+    assert used[Stage.VERIFY] >= 0.02 > 0.01 > used[Stage.STORE]
+    assert metrics.registry.get_sample_value("smr_stage_seconds_sum", {"stage": "store"}) >= 0.02
 
 
 def test_every_metric_has_a_help_text_and_times_say_their_unit():

@@ -1,0 +1,99 @@
+"""Blocks in the real database: who is asked about, what is remembered, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+from pymongo.errors import DuplicateKeyError
+
+from repository_worker.effects import SetBlock
+from repository_worker.storage import blocks as blocks_
+from repository_worker.storage import collections as names
+from repository_worker.storage.blocks import MEMORY_SECONDS, Blocks
+from tests.support.protocol import BRUNO, JOAO, MARIA
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def collection(database):
+    (declared,) = [each for each in names.COLLECTIONS if each.name == names.BLOCKS]
+    database.create_collection(declared.name, validator=declared.validator)
+    database[declared.name].create_indexes(list(declared.indexes))
+    return database[declared.name]
+
+
+@pytest.fixture
+def blocks(collection, database, clock):
+    return Blocks(database, clock)
+
+
+def put(blocks, owner, user, *, blocked=True, repeated=False) -> None:
+    client = blocks._collection.database.client
+    with client.start_session() as session, session.start_transaction():
+        blocks.apply(SetBlock(owner, user, blocked), session, repeated=repeated)
+
+
+def test_those_who_block_the_author_are_found_among_the_readers(blocks):
+    put(blocks, BRUNO, MARIA)
+    put(blocks, JOAO, BRUNO)
+    assert blocks.refusing([JOAO, BRUNO], MARIA) == (BRUNO,)
+    assert blocks.refusing([JOAO], BRUNO) == (JOAO,)
+    assert blocks.refusing([], MARIA) == ()
+
+
+def test_an_answer_is_remembered_for_the_named_time(blocks, collection, clock):
+    assert blocks.refusing([JOAO], MARIA) == ()
+    collection.insert_one({"mailbox": JOAO, "author": MARIA})  # by another worker
+    clock.now += MEMORY_SECONDS - 0.01
+    assert blocks.refusing([JOAO], MARIA) == ()
+    clock.now += 0.02
+    assert blocks.refusing([JOAO], MARIA) == (JOAO,)
+
+
+def test_what_this_worker_changed_counts_at_once(blocks):
+    assert blocks.refusing([JOAO], MARIA) == ()
+    put(blocks, JOAO, MARIA)
+    assert blocks.refusing([JOAO], MARIA) == (JOAO,)
+    put(blocks, JOAO, MARIA, blocked=False)
+    assert blocks.refusing([JOAO], MARIA) == ()
+
+
+def test_twice_is_once_and_a_repeated_command_changes_nothing(blocks, collection):
+    put(blocks, JOAO, MARIA)
+    put(blocks, JOAO, MARIA)
+    assert collection.count_documents({}) == 1
+    put(blocks, JOAO, MARIA, blocked=False, repeated=True)
+    assert blocks.of(JOAO) == (MARIA,)
+    with pytest.raises(DuplicateKeyError):
+        collection.insert_one({"mailbox": JOAO, "author": MARIA})
+
+
+def test_lists_are_ascending_and_apart(blocks):
+    for user in (MARIA, BRUNO):
+        put(blocks, JOAO, user)
+    assert blocks.of(JOAO) == tuple(sorted([MARIA, BRUNO]))
+    assert blocks.of(MARIA) == ()
+
+
+def test_what_is_remembered_is_bounded(blocks, monkeypatch):
+    monkeypatch.setattr(blocks_, "REMEMBERED", 10)
+    for number in range(50):
+        blocks.refusing([JOAO, BRUNO], number.to_bytes(28, "big"))
+    assert len(blocks._known) <= 10
+
+
+def test_the_look_uses_its_index_alone(blocks, collection):
+    put(blocks, JOAO, MARIA)
+    plan = collection.find({"mailbox": {"$in": [JOAO, BRUNO]}, "author": MARIA}).explain()["executionStats"]
+    assert plan["totalDocsExamined"] <= 1
+    assert plan["totalKeysExamined"] <= 4

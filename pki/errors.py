@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pki.path import PathResult
+    from pki.verdict import PathResult
 
 
 class PkiError(Exception):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.pki_fixtures", "tests.support.servers"]
+pytest_plugins = ["tests.support.pki_fixtures", "tests.support.pkits_summary", "tests.support.servers"]
 
 UNIT = Path(__file__).parent / "unit"
 

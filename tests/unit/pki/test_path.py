@@ -240,8 +240,10 @@ def test_a_certificate_revoked_in_a_delta_crl(world):
         extensions=[(x509.DeltaCRLIndicator(50), True)],
     )
     others = [c for c in world.crls() if c.issuer != issuer.subject]
-    assert world.ask(certificate, crls=[*others, base]).verdict is Verdict.VALID
     assert world.ask(certificate, crls=[*others, base, delta]).verdict is Verdict.REVOKED
+    alone = world.ask(certificate, crls=[*others, base])
+    assert alone.verdict is Verdict.COULD_NOT_TELL
+    assert "the delta list that" in alone.detail
 
 
 def test_no_crl_at_all_is_no_answer(world):

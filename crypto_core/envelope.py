@@ -45,14 +45,36 @@ class CommandEnvelope:
     request_hash: Digest
     _message: cose.Sign1
 
+    def verify(self, app_key: VerifyKey) -> VerifiedCommand:
+        """The envelope as its app signed it. Raises SignatureInvalid."""
+        return VerifiedCommand(self, self._message.verify(app_key), self._message.protected)
+
     def open(self, app_key: VerifyKey, keys: TrafficKeys) -> bytes:
-        """The body. Raises SignatureInvalid, then DecryptionFailed, or Malformed."""
+        """The body. Raises BindingMismatch, then SignatureInvalid, then DecryptionFailed, or Malformed."""
+        self.require_session(keys)
+        return self.verify(app_key).open(keys)
+
+    def require_session(self, keys: TrafficKeys) -> None:
+        """Raises BindingMismatch unless these are the keys of the session that the envelope names."""
         if keys.session != self.session:
             raise BindingMismatch("the envelope belongs to another session")
-        payload = self._message.verify(app_key)
-        inner = cose.read_encrypt0(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedCommand:
+    """A command envelope whose signature holds."""
+
+    envelope: CommandEnvelope
+    _payload: bytes = field(repr=False)
+    _protected: bytes = field(repr=False)
+
+    def open(self, keys: TrafficKeys) -> bytes:
+        """The body. Raises DecryptionFailed, BindingMismatch or Malformed."""
+        envelope = self.envelope
+        envelope.require_session(keys)
+        inner = cose.read_encrypt0(self._payload)
         cose.expect(inner.headers, cose.ALG_A256GCM, labels.COMMAND_SEAL)
-        return inner.decrypt(_command_key(keys, self.label, self.counter, self.salt), self._message.protected)
+        return inner.decrypt(_command_key(keys, envelope.label, envelope.counter, envelope.salt), self._protected)
 
 
 def seal_command(app_key: SigningKey, keys: TrafficKeys, counter: int, body: bytes) -> bytes:

@@ -12,9 +12,9 @@ The order of the checks on a command, each with what follows when it fails:
                                      refused
     8. authorisation and the rest    refused by the handler
 
-Messages come in batches: each stage (open, look at the counters, decide, commit, seal) is done for the whole batch, so
-that a batch costs one look at the counters and one commit. What may take long leaves the batch and is handled alone;
-what fails ends alone.
+Messages come in batches: each stage (`metrics.Stage`: decode, verify, open, look, decide, store, seal) is done for the
+whole batch, so that a batch costs one look at the counters and one commit. What may take long leaves the batch and is
+handled alone; what fails ends alone.
 
 A refusal is signed and sealed as every reply. The reply goes out only when the effect is stored. When the storage is
 down, StorageUnavailable passes through: the caller keeps the message and brings it again. A fault of our own in a
@@ -29,9 +29,9 @@ from __future__ import annotations
 import enum
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
@@ -40,22 +40,22 @@ from broker_config import names
 from broker_config.errors import NameRefused
 from crypto_core import commands, cose, descriptor, envelope, ids, labels, limits, records, session, suite
 from crypto_core.commands import ErrorCode, Request
-from crypto_core.envelope import CommandEnvelope, TrafficKeys
+from crypto_core.envelope import CommandEnvelope, TrafficKeys, VerifiedCommand
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, OutOfTime, ProtocolError, SignatureInvalid
 from crypto_core.ids import Milliseconds, RepositoryId
 from crypto_core.keys import VerifyKey
 from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, RepositoryIdentity, SessionLimits
 from repository_worker import handlers
-from repository_worker.effects import Change, CounterRecord, Outcome
+from repository_worker.effects import Change, CounterRecord, Effect, Outcome
 from repository_worker.errors import Conflict, CounterUsed, Refused, Rejected, StorageError, StorageUnavailable
 from repository_worker.handlers import Caller, Context, Decision
 from repository_worker.handlers.confirm import require_login
 from repository_worker.identities import Identities
 from repository_worker.keys import KekRing, now_ms
-from repository_worker.metrics import Metrics
+from repository_worker.metrics import Metrics, Stage
 from repository_worker.sessions import Sessions
-from repository_worker.storage.interface import Storage
+from repository_worker.storage.interface import CounterState, Storage
 
 # RFC 8949 section 3.4: how the COSE tags begin on the wire
 _SIGN1_START: Final = b"\xd2"
@@ -108,7 +108,11 @@ class RepositoryState:
     limits: SessionLimits = DEFAULT_LIMITS
 
 
-@dataclass(frozen=True, slots=True)
+# The values from here to `_Case` are made for every message and seen by nobody else: freezing them would take as long
+# as several stages.
+
+
+@dataclass(slots=True)
 class _Answerable:
     """Whom to answer and how: known once a message is authentic, with the nonce that even a refusal is bound to."""
 
@@ -121,13 +125,14 @@ class _Answerable:
         return Reply(self.queue, self.seal(body))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
-    """An authentic command, opened and not yet decoded."""
+    """A command in a session that is known."""
 
     request: CommandEnvelope
     record: SessionRecord
-    body: bytes = field(repr=False)
+    verified: VerifiedCommand
+    body: bytes = field(default=b"", repr=False)  #: once it is opened
 
 
 @dataclass(slots=True)
@@ -135,11 +140,15 @@ class _Case:
     """A message on its way to its end; each stage adds what it found."""
 
     message: Message
+    now: Milliseconds  #: when its batch was taken
     kind: str | None = "unreadable"  #: None: rejected, which is counted elsewhere
+    request: CommandEnvelope | None = None
+    negotiate: Callable[[], Handled] | None = None  #: instead of all that is done for commands
     answerable: _Answerable | None = None
     asked: _Asked | None = None
     repeated: bool = False
     decision: Decision | None = None
+    stored: Outcome = field(default_factory=Outcome)
     aside: bool = False  #: to be handled alone
     end: Handled | None = None
     outcome: str = "ok"  #: or the code of its refusal
@@ -147,7 +156,7 @@ class _Case:
     @property
     def correlation(self) -> str:
         """SHA-256 of the envelope: what the logs, the client and the dead letters all call it."""
-        return (self.asked.request.request_hash if self.asked else suite.sha256(self.message.body)).hex()
+        return (self.request.request_hash if self.request else suite.sha256(self.message.body)).hex()
 
 
 class _HandleAlone(Exception):
@@ -193,50 +202,54 @@ class Pipeline:
 
     def _run(self, messages: Sequence[Message], *, alone: bool) -> list[Handled | None]:
         started = time.perf_counter()
-        cases = [_Case(message) for message in messages]
+        now = self._clock()
+        cases = [_Case(message, now) for message in messages]
         self._metrics.batches.observe(len(cases))
-        with self._metrics.stage("open"):
-            for case in cases:
-                with self._settling(case):
-                    self._route(case, alone=alone)
-        with self._metrics.stage("counters"):
-            self._look_at_counters(_waiting(cases))
-        with self._metrics.stage("decide"):
-            for case in _waiting(cases):
-                with self._settling(case):
-                    self._decide(case, alone=alone)
-        with self._metrics.stage("commit"):
-            self._commit(_waiting(cases))
+        self._each(Stage.DECODE, cases, partial(self._route, alone=alone))
+        self._each(Stage.NEGOTIATE, [case for case in cases if case.negotiate is not None], _negotiate)
+        self._each(Stage.VERIFY, _waiting(cases), self._verify)
+        self._each(Stage.OPEN, _waiting(cases), self._open)
+        self._look_at_counters(_waiting(cases))
+        self._each(Stage.DECIDE, _waiting(cases), partial(self._decide, context=self._context(now), alone=alone))
+        self._commit([case for case in _waiting(cases) if _effect(case) is not None])
+        self._each(Stage.SEAL, _waiting(cases), _seal)
+        seconds = time.perf_counter() - started
         for case in cases:
-            self._count(case, time.perf_counter() - started)
+            self._count(case, seconds)
         return [case.end for case in cases]
 
     def _count(self, case: _Case, seconds: float) -> None:
         if case.end is None or case.kind is None:
             return
-        self._metrics.handled.labels(case.kind).inc()
-        self._metrics.seconds.labels(case.kind).observe(seconds)
+        self._metrics.ended(case.kind, seconds)
         if case.asked is not None:
-            self._metrics.commands.labels(case.kind, case.outcome).inc()
+            self._metrics.answered(case.kind, case.outcome)
         self._log.debug("handled", kind=case.kind, outcome=case.outcome, correlation=case.correlation)
 
-    @contextmanager
-    def _settling(self, case: _Case) -> Iterator[None]:
-        """Whatever one message provokes ends that message, and no other of its batch."""
-        try:
-            yield
-        except StorageUnavailable:
-            raise
-        except _HandleAlone:
+    def _each(self, stage: Stage, cases: Sequence[_Case], step: Callable[[_Case], None]) -> None:
+        """Whatever one message provokes in a stage ends that message, and no other of its batch."""
+        if not cases:
+            return
+        with self._metrics.stage(stage):
+            for case in cases:
+                try:
+                    step(case)
+                except StorageUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001 - the next message must find a worker
+                    self._settle(case, error)
+
+    def _settle(self, case: _Case, error: Exception) -> None:
+        """The end of a message that a stage did not come through with."""
+        if isinstance(error, _HandleAlone):
             case.aside = True
-        except Rejected as error:
+        elif isinstance(error, Rejected):
             self._reject(case, error.reason)
-        except Exception as error:  # noqa: BLE001 - the next message must find a worker
-            if case.answerable is None:
-                self._log.exception("fault", reference=_reference(), correlation=case.correlation)
-                self._reject(case, "fault")
-            else:
-                case.end = self._refuse(case, case.answerable, error)
+        elif case.answerable is not None:
+            case.end = self._refuse(case, case.answerable, error)
+        else:
+            self._log.error("fault", reference=_reference(), correlation=case.correlation, exc_info=error)
+            self._reject(case, "fault")
 
     def _reject(self, case: _Case, reason: str) -> None:
         self._metrics.dead.labels(reason).inc()
@@ -273,22 +286,22 @@ class Pipeline:
         if not alone and (len(body) > BATCHED_BYTES or body.startswith(_ENCRYPT_START)):
             raise _HandleAlone
         if body.startswith(_ENCRYPT_START):
-            return self._hello(case)
+            case.kind, case.negotiate = "hello", partial(self._hello, case)
+            return
         if not body.startswith(_SIGN1_START):
             raise Rejected("decoding")
         try:
             signed = cose.read_sign1(body, limits.ENVELOPE_BYTES)
-            label = cose.label_of(signed.headers)
-            if label == labels.DESCRIPTOR_REQUEST:
-                return self._descriptor(case, signed)
-            request = envelope.from_message(signed, suite.sha256(body))
+            if cose.label_of(signed.headers) == labels.DESCRIPTOR_REQUEST:
+                case.kind, case.negotiate = "descriptor", partial(self._descriptor, case, signed)
+                return
+            request = case.request = envelope.from_message(signed, suite.sha256(body))
         except ProtocolError as error:
             raise Rejected("decoding") from error
-        if request.label != labels.CONFIRM:
-            return self._open_command(case, request)
-        if not alone:
-            raise _HandleAlone
-        return self._confirm(case, request)
+        if request.label == labels.CONFIRM:
+            if not alone:
+                raise _HandleAlone
+            case.kind, case.negotiate = "confirm", partial(self._confirm, case, request)
 
     def _seal(self, keys: TrafficKeys, request: CommandEnvelope) -> Callable[[bytes], bytes]:
         signing = self._repository.identity.signing
@@ -296,44 +309,39 @@ class Pipeline:
 
     # --- before a session ---------------------------------------------------------------------------------------------
 
-    def _descriptor(self, case: _Case, signed: cose.Sign1) -> None:
-        case.kind = "descriptor"
+    def _descriptor(self, case: _Case, signed: cose.Sign1) -> Handled:
         if len(case.message.body) > limits.HANDSHAKE_BYTES:
             raise Rejected("size")
         request = descriptor.read_request(signed)
         queue = _reply_queue(case.message, request.app_key)
         signing = self._repository.identity.signing
-        answer = descriptor.answer(signing, request.nonce, self._repository.descriptor, self._clock())
-        case.end = Handled(Verdict.DONE, Reply(queue, answer))
+        answer = descriptor.answer(signing, request.nonce, self._repository.descriptor, case.now)
+        return Handled(Verdict.DONE, Reply(queue, answer))
 
-    def _hello(self, case: _Case) -> None:
-        case.kind = "hello"
+    def _hello(self, case: _Case) -> Handled:
         _require_reply_form(case.message)  # costs nothing, and spares opening what could not be answered
-        now = self._clock()
-        kek = self._repository.ring.current(now)
+        kek = self._repository.ring.current(case.now)
         identity, bounds = self._repository.identity, self._repository.limits
         try:
-            answered = session.answer_hello(case.message.body, identity, kek, now, bounds)
+            answered = session.answer_hello(case.message.body, identity, kek, case.now, bounds)
         except OutOfTime as error:
             raise Rejected("clock") from error
         except ProtocolError as error:
             raise Rejected("hello") from error
         queue = _reply_queue(case.message, answered.app_key.raw)
-        case.end = Handled(Verdict.DONE, Reply(queue, answered.answer))
+        return Handled(Verdict.DONE, Reply(queue, answered.answer))
 
-    def _confirm(self, case: _Case, request: CommandEnvelope) -> None:
-        case.kind = "confirm"
-        now = self._clock()
+    def _confirm(self, case: _Case, request: CommandEnvelope) -> Handled:
         cookie, nonce = self._read_confirm(request)
         queue = _reply_queue(case.message, cookie.app_key)
-        case.answerable = _Answerable(queue, nonce, now, self._seal(cookie.keys, request))
+        case.answerable = _Answerable(queue, nonce, case.now, self._seal(cookie.keys, request))
         identity = self._repository.identity
-        opened = _open_confirm(request, self._repository.ring, identity.repository, now)
-        require_login(opened, self._storage, self._context(now))
-        effect = self._sessions.seal(opened.record(), now)
+        opened = _open_confirm(request, self._repository.ring, identity.repository, case.now)
+        require_login(opened, self._storage, self._context(case.now))
+        effect = self._sessions.seal(opened.record(), case.now)
         used = CounterRecord(cookie.session, request.counter, request.request_hash, cookie.expires)
         self._storage.commit(Change(effect, used))
-        case.end = Handled(Verdict.DONE, Reply(queue, session.seal_active(identity, opened, now)))
+        return Handled(Verdict.DONE, Reply(queue, session.seal_active(identity, opened, case.now)))
 
     def _read_confirm(self, request: CommandEnvelope) -> tuple[Cookie, bytes]:
         """The cookie, after the app's signature was verified, and the nonce that a refusal is bound to."""
@@ -342,67 +350,76 @@ class Pipeline:
             cookie = records.open_cookie(self._repository.ring.holding(kek), request.session, request.cookie or b"")
         except ProtocolError as error:
             raise Rejected("cookie") from error
-        nonce = commands.nonce_of(_open(request, cookie.verify_key, cookie.keys))
+        nonce = commands.nonce_of(_opened(_verified(request, cookie.verify_key), cookie.keys))
         if nonce is None:
             raise Rejected("nonce")
         return cookie, nonce
 
-    # --- in a session: open, look at the counter, decide, commit ------------------------------------------------------
+    # --- in a session: verify, open, look at the counter, decide, commit ----------------------------------------------
 
-    def _open_command(self, case: _Case, request: CommandEnvelope) -> None:
+    def _verify(self, case: _Case) -> None:
+        request = _there(case.request)
         record = self._sessions.find(request.session)
         if record is None:
             raise Rejected("session")
-        keys = record.keys
-        body = _open(request, record.verify_key, keys)
-        queue = _reply_queue(case.message, record.app_key)
-        nonce = commands.nonce_of(body)
+        case.asked = _Asked(request, record, _verified(request, record.verify_key))
+
+    def _open(self, case: _Case) -> None:
+        asked = _there(case.asked)
+        request, keys = asked.request, asked.record.keys
+        asked.body = _opened(asked.verified, keys)
+        queue = _reply_queue(case.message, asked.record.app_key)
+        nonce = commands.nonce_of(asked.body)
         if nonce is None:
             raise Rejected("nonce")
-        case.answerable = _Answerable(queue, nonce, self._clock(), self._seal(keys, request))
-        case.asked = _Asked(request, record, body)
+        case.answerable = _Answerable(queue, nonce, case.now, self._seal(keys, request))
 
     def _look_at_counters(self, cases: Sequence[_Case]) -> None:
         """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent."""
-        asked = [(case, case.asked.request) for case in cases if case.asked is not None]
-        if not asked:
+        if not cases:
             return
-        states = self._storage.counters([(request.session, request.counter) for _, request in asked])
-        for (case, request), state in zip(asked, states, strict=True):
-            with self._settling(case):
-                if state.closed:
-                    # This worker still had the record in memory: the session is as unknown here as it is elsewhere.
-                    self._sessions.forget(request.session)
-                    raise Rejected("session")
-                case.repeated = state.request_hash is not None
-                if state.request_hash is not None and not suite.equal(state.request_hash, request.request_hash):
-                    raise CounterUsed("another envelope was accepted under this counter")
+        requests = [_there(case.request) for case in cases]
+        with self._metrics.stage(Stage.LOOK):
+            states = self._storage.counters([(request.session, request.counter) for request in requests])
+            for case, request, state in zip(cases, requests, states, strict=True):
+                try:
+                    self._judge_counter(case, request, state)
+                except (Rejected, CounterUsed) as error:
+                    self._settle(case, error)
 
-    def _decide(self, case: _Case, *, alone: bool) -> None:
-        asked, answerable = _there(case.asked), _there(case.answerable)
-        record, now = asked.record, answerable.now
-        decoded = _decode(asked.body, record, now)
+    def _judge_counter(self, case: _Case, request: CommandEnvelope, state: CounterState) -> None:
+        if state.closed:
+            # This worker still had the record in memory: the session is as unknown here as it is elsewhere.
+            self._sessions.forget(request.session)
+            raise Rejected("session")
+        case.repeated = state.request_hash is not None
+        if state.request_hash is not None and not suite.equal(state.request_hash, request.request_hash):
+            raise CounterUsed("another envelope was accepted under this counter")
+
+    def _decide(self, case: _Case, *, context: Context, alone: bool) -> None:
+        asked = _there(case.asked)
+        record = asked.record
+        decoded = _decode(asked.body, record, case.now)
         case.kind = commands.name_of(decoded.command)
-        self._metrics.ages.observe(max(0, now - decoded.time) / 1000)
+        self._metrics.ages.observe(max(0, case.now - decoded.time) / 1000)
         if not alone and _takes_long(decoded.command):
             raise _HandleAlone
         caller = Caller(record.session, record.user)
-        case.decision = handlers.decide(decoded.command, caller, self._storage, self._context(now))
-        if case.decision.effect is None:
-            case.end = _result(case, Outcome())
+        case.decision = handlers.decide(decoded.command, caller, self._storage, context)
 
     def _commit(self, cases: Sequence[_Case]) -> None:
-        """Stores all effects, and makes the replies from what stands then."""
+        """Stores all effects: what stands then is what the replies are made from."""
         if not cases:
             return
-        outcomes = self._storage.commit_all([_change(case) for case in cases])
-        for case, outcome in zip(cases, outcomes, strict=True):
-            with self._settling(case):
+        with self._metrics.stage(Stage.STORE):
+            outcomes = self._storage.commit_all([_change(case) for case in cases])
+            for case, outcome in zip(cases, outcomes, strict=True):
                 if isinstance(outcome, StorageUnavailable):
-                    raise _HandleAlone
-                if isinstance(outcome, Exception):
-                    raise outcome
-                case.end = _result(case, outcome)
+                    case.aside = True
+                elif isinstance(outcome, Exception):
+                    self._settle(case, outcome)
+                else:
+                    case.stored = outcome
 
     def _context(self, now: Milliseconds) -> Context:
         repository = self._repository
@@ -425,8 +442,16 @@ def _takes_long(command: commands.Command) -> bool:
     return isinstance(command, commands.Create) or (isinstance(command, commands.List) and command.user is None)
 
 
+def _negotiate(case: _Case) -> None:
+    case.end = _there(case.negotiate)()
+
+
+def _effect(case: _Case) -> Effect | None:
+    return case.decision.effect if case.decision is not None else None
+
+
 def _change(case: _Case) -> Change:
-    asked, effect = _there(case.asked), _there(case.decision).effect
+    asked, effect = _there(case.asked), _effect(case)
     if effect is None:
         raise StorageError("a commit of a command that changes nothing")
     request, record = asked.request, asked.record
@@ -434,10 +459,10 @@ def _change(case: _Case) -> Change:
     return Change(effect, used, repeated=case.repeated)
 
 
-def _result(case: _Case, outcome: Outcome) -> Handled:
+def _seal(case: _Case) -> None:
     answerable, decision = _there(case.answerable), _there(case.decision)
-    body = commands.encode_reply(answerable.nonce, answerable.now, decision.reply(outcome))
-    return Handled(Verdict.DONE, answerable.reply(body))
+    body = commands.encode_reply(answerable.nonce, answerable.now, decision.reply(case.stored))
+    case.end = Handled(Verdict.DONE, answerable.reply(body))
 
 
 def _there(value: T | None) -> T:
@@ -447,11 +472,16 @@ def _there(value: T | None) -> T:
     return value
 
 
-def _open(request: CommandEnvelope, app_key: VerifyKey, keys: TrafficKeys) -> bytes:
+def _verified(request: CommandEnvelope, app_key: VerifyKey) -> VerifiedCommand:
     try:
-        return request.open(app_key, keys)
+        return request.verify(app_key)
     except SignatureInvalid as error:
         raise Rejected("signature") from error
+
+
+def _opened(verified: VerifiedCommand, keys: TrafficKeys) -> bytes:
+    try:
+        return verified.open(keys)
     except ProtocolError as error:
         raise Rejected("decryption") from error
 

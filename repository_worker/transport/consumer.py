@@ -35,7 +35,7 @@ from broker_config import limits, names
 from broker_config.connection import ConnectionSettings, connect
 from broker_config.errors import BrokerError
 from repository_worker.errors import StorageUnavailable
-from repository_worker.metrics import Metrics
+from repository_worker.metrics import Metrics, Stage
 from repository_worker.pipeline import Handled, Message, Pipeline, Verdict
 from repository_worker.transport import headers
 
@@ -170,6 +170,10 @@ class Consumer:
 
     def _finish(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:
         """Replies and acknowledgements; a message without an end (None) goes back to the queue."""
+        with self._metrics.stage(Stage.PUBLISH):
+            self._publish(link, ends)
+
+    def _publish(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:
         done: set[int] = set()
         for delivery, handled in ends:
             if delivery.tag not in link.held:

@@ -14,6 +14,7 @@ from broker_config.connection import connect as connect_broker
 from broker_config.private_process import free_ports
 from crypto_core import commands, suite
 from crypto_core.ids import new_nonce
+from repository_worker.metrics import Stage
 from repository_worker.settings import PREFIX
 from repository_worker.stack import PrivateStack
 from tests.support.wire import Citizen, Wire
@@ -81,8 +82,9 @@ def test_each_line_names_its_envelope_and_nothing_about_anybody(stack):
         'smr_messages_rejected_total{reason="decoding"} 1.0',
     ):
         assert line in metrics, metrics
-    for stage in ("open", "counters", "decide", "commit"):
-        assert f'smr_stage_seconds_count{{stage="{stage}"}}' in metrics
+    for stage in Stage:
+        assert f'smr_stage_seconds_count{{stage="{stage.value}"}} 0.0\n' not in metrics, stage
+        assert f'smr_stage_cpu_seconds_total{{stage="{stage.value}"}} 0.0\n' not in metrics, stage
     assert "smr_batch_messages_count 0.0" not in metrics
     assert "smr_command_age_seconds_count 0.0" not in metrics
 

@@ -32,7 +32,7 @@ from pki.certificate_files import read_certificates
 from pki.errors import PkiError, TestCaError
 from pki.fetchers import HttpFetcher
 from pki.identity import display_name, fingerprint
-from pki.revocation import CrlCache
+from pki.revocation import RevocationCache
 from pki.test_ca import TestCa
 from pki.tokens.profiles import CardKeyUse
 from pki.trust_store import ImportReport, TrustStore
@@ -188,12 +188,12 @@ def crl_refresh(
     extra = [c for path in certificates or () for c in read_certificates(path)]
     fetcher = HttpFetcher(allow_private_addresses=allow_private_addresses)
     with Console(stderr=True).status("Fetching revocation lists ..."):
-        done = CrlCache(store.crl_folder, fetcher).refresh_all([*store.roots, *store.intermediates, *extra])
+        done = RevocationCache(store.crl_folder, fetcher).refresh_all([*store.roots, *store.intermediates, *extra])
     lines = [
         {
             "url": line.url,
             "issuer": line.issuer,
-            "next_update": line.crl.next_update_utc.isoformat() if line.crl and line.crl.next_update_utc else None,
+            "next_update": line.next_update.isoformat() if line.next_update else None,
             "problem": line.problem,
         }
         for line in done

@@ -1,262 +1,414 @@
-"""CRLs: found through certificates, fetched, checked and kept on disk.
+"""Revocation data for a path: which is needed, where it is, and the cache that keeps it.
 
-Rules: a list is kept and used only when the certificate above signed it (so indirect lists are not used yet); a newer
-list is never replaced by an older one; a list is fetched again when it is older than `refetch_after` or past its
-nextUpdate; when that fails the kept one serves on, and the policy says for how long. The cache holds one list an
-address.
+For every certificate below the root, in this order:
 
-    cache = CrlCache(trust_store.crl_folder, HttpFetcher())
+  1. complete lists, from its distribution points, until they tell every reason for a revocation (RFC 5280 section
+     6.3.3); several addresses of one point are ways to the same list, tried in turn
+  2. deltas to these lists, where the certificate or the list says that there are some
+  3. an OCSP answer, only where step 1 gave nothing that counts today: a list is one for all citizens, kept for hours,
+     and does not tell the CA whom one writes to
+
+Rules: everything is verified when it is fetched and again when it is read from disk; a newer item is never replaced by
+an older one; an item is fetched again when it is older than `refetch_after` or past its time; when that fails the kept
+one serves on, and validation says for how long. Nothing here says that a certificate is good: that is `pki.path`.
+
+    cache = RevocationCache(trust_store.crl_folder, HttpFetcher())
     cache.collect(path, now)
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki import crls, ocsp
+from pki.crls import Crl, Point
 from pki.errors import RevocationUnavailable
-from pki.fetchers import CRL_BYTES_MAX, Fetcher
-from pki.files import write_atomically
-from pki.identity import display_name, fingerprint
+from pki.fetchers import Fetcher
+from pki.identity import display_name
 from pki.revocation_data import Collected, RevocationData
+from pki.revocation_store import Item, Kept, Kind, RevocationStore
 from pki.trust_store import issued_by
 
 REFETCH_AFTER: Final = timedelta(hours=1)  #: a revocation is known to us at the latest after this time
-RETRY_AFTER: Final = timedelta(seconds=30)  #: a server that failed is left alone for this long
-ADDRESSES_MAX: Final = 4  #: distribution points of one certificate that are tried
+COLLECT_SECONDS_MAX: Final = 30.0  #: for one path; after that nothing more is fetched for it
+RETRY_AFTER: Final = timedelta(seconds=30)  #: a server that failed is left alone for this long, or for `refetch_after`
+REFRESH_AT: Final = 0.75  #: of the time for which an item serves; from then on it is renewed ahead
+REFRESH_PAUSE: Final = timedelta(minutes=1)  #: between two looks for what is to be renewed
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPolicy:
+    """How revocation data is collected. What is made of it is in `policy.ValidationPolicy`."""
+
+    refetch_after: timedelta = REFETCH_AFTER
+    clock_skew: timedelta = timedelta(minutes=5)  #: how far in the future an OCSP answer may begin
+    nonce_required: bool = False  #: refuse OCSP answers that bring no nonce (see `ocsp`)
 
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What came of fetching one list."""
+    """What came of fetching one item."""
 
     url: str
     issuer: str  #: its name
-    crl: x509.CertificateRevocationList | None
+    next_update: datetime | None
     problem: str | None
 
 
-class CrlCache:
-    """A folder of CRLs and the way to renew them. Thread-safe; several processes may share the folder."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One question: the moment for which data is wanted, when it was asked, and until when fetching may go on."""
+
+    now: datetime
+    at: datetime
+    deadline: float  #: of time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An item from disk whose signature was checked."""
+
+    data: bytes
+    fetched_at: datetime
+    since: datetime
+    until: datetime
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was collected for one certificate."""
+
+    lists: list[Crl] = field(default_factory=list)
+    deltas: list[Crl] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def data(self) -> RevocationData:
+        ders = [crl.public_bytes(Encoding.DER) for crl in (*self.lists, *self.deltas)]
+        return RevocationData(tuple(ders), tuple(self.answers))
+
+    def counts(self, now: datetime) -> bool:
+        """Do the lists tell about every reason, today?"""
+        return crls.covers_all_reasons([crl for crl in self.lists if _until(crl) >= now])
+
+
+class RevocationCache:
+    """A folder of revocation data and the way to renew it. Thread-safe; several processes may share the folder."""
 
     def __init__(
         self,
         folder: Path,
         fetcher: Fetcher,
+        policy: CollectionPolicy | None = None,
         *,
-        refetch_after: timedelta = REFETCH_AFTER,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        self._folder = folder
+        self._store = RevocationStore(folder)
         self._fetcher = fetcher
-        self._refetch_after = refetch_after
+        self._policy = policy or CollectionPolicy()
         self._clock = clock or _now
-        self._lock = threading.Lock()
-        self._failures: dict[str, tuple[datetime, str]] = {}
-        self._fetched_at: dict[str, datetime] = {}
+
+    # --- for a path -----------------------------------------------------------------------------------------------
 
     def collect(self, path: Sequence[x509.Certificate], now: datetime) -> Collected:
-        """The lists for every certificate of a path (leaf first) but its root, fetched where needed."""
-        return self._gather(path, now, force=False)
+        """The data for every certificate of a path (leaf first) but its root, fetched where needed."""
+        asked = self._ask(now)
+        found = [self._for_one(certificate, issuer, asked) for certificate, issuer in pairwise(path)]
+        data = sum((each.data for each in found), RevocationData())
+        return Collected(data, tuple(dict.fromkeys(problem for each in found for problem in each.problems)))
 
-    def refresh(self, path: Sequence[x509.Certificate], now: datetime) -> Collected:
-        """The same, but every list is fetched now, however young the kept one is."""
-        return self._gather(path, now, force=True)
+    def evidence(self, paths: Iterable[Sequence[x509.Certificate]], now: datetime, max_bytes: int) -> Evidence:
+        """The data for all paths within `max_bytes`, for others to verify later.
 
-    def refresh_all(self, certificates: Sequence[x509.Certificate]) -> list[Refreshed]:
-        """Fetch every list anew that these certificates name, and every one in the cache whose issuer is among them."""
-        issuers = {fingerprint(c): c for c in certificates}
-        wanted = {
-            url: issuer for c in certificates for issuer in _issuers(c, certificates) for url in distribution_points(c)
-        }
-        for url, digest in self._known():
-            if digest in issuers:
-                wanted.setdefault(url, issuers[digest])
-        with self._lock:
-            return [self._refreshed(url, issuer) for url, issuer in wanted.items()]
+        An OCSP answer stands in for lists that are too large. What fits in neither form is left out and counted.
+        """
+        asked, evidence = self._ask(now), Evidence(RevocationData(), 0)
+        pairs = {certificate: issuer for path in paths for certificate, issuer in pairwise(path)}
+        for certificate, issuer in pairs.items():
+            evidence = self._extended(evidence, certificate, issuer, asked, max_bytes)
+        return evidence
 
-    def _refreshed(self, url: str, issuer: x509.Certificate) -> Refreshed:
-        name = display_name(issuer.subject)
-        try:
-            return Refreshed(url, name, self._renew(url, issuer, self._kept(url, issuer), force=True), None)
-        except RevocationUnavailable as error:
-            return Refreshed(url, name, None, error.what)
+    def _extended(
+        self, evidence: Evidence, certificate: x509.Certificate, issuer: x509.Certificate, asked: _Asked, max_bytes: int
+    ) -> Evidence:
+        found = self._for_one(certificate, issuer, asked)
+        extended = evidence.data + found.data
+        if not found.counts(asked.now) and not found.answers:
+            return Evidence(evidence.data, evidence.left_out + 1)
+        if extended.size <= max_bytes:
+            return Evidence(extended, evidence.left_out)
+        answers = self._answers(certificate, issuer, asked, [])
+        extended = evidence.data + RevocationData(ocsp=tuple(answers))
+        if answers and extended.size <= max_bytes:
+            return Evidence(extended, evidence.left_out)
+        return Evidence(evidence.data, evidence.left_out + 1)
 
-    def _known(self) -> list[tuple[str, str]]:
-        """Address and issuer (SHA-256) of every list in the cache, from the notes beside them."""
-        known = []
-        for path in sorted(self._folder.glob("*.json")):
+    def _ask(self, now: datetime) -> _Asked:
+        return _Asked(now, self._clock(), time.monotonic() + COLLECT_SECONDS_MAX)
+
+    def _for_one(self, certificate: x509.Certificate, issuer: x509.Certificate, asked: _Asked) -> _Found:
+        found = _Found()
+        points = crls.points(certificate)
+        for point in points:
+            self._take_list(found, certificate, issuer, point, asked)
+            if found.counts(asked.now):
+                break
+        for point in _delta_points(certificate, found.lists):
+            self._take_delta(found, issuer, point, asked)
+        if not found.counts(asked.now):
+            found.answers += self._answers(certificate, issuer, asked, found.problems)
+        if not points and not ocsp.responders(certificate):
+            name = display_name(certificate.subject)
+            found.problems.append(f"{name} does not say where one learns of its revocation")
+        return found
+
+    def _take_list(
+        self, found: _Found, certificate: x509.Certificate, issuer: x509.Certificate, point: Point, asked: _Asked
+    ) -> None:
+        found.problems += point.left_out
+        if point.indirect:
+            found.problems.append("a list that another issuer signs is not used")
+            return
+        for url in point.urls:
             try:
-                note = json.loads(path.read_text(encoding="utf-8"))
-                known.append((str(note["url"]), str(note["issuer_sha256"])))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # a note is a convenience: the list is found again through the next certificate
-        return known
+                crl = crls.read_crl(self._current(Item(Kind.CRL, url, issuer), asked, found.problems))
+                crls.check_scope(crl, certificate, point)
+                crls.check_complete(crl)
+            except RevocationUnavailable as error:
+                found.problems.append(_short(error))
+            else:
+                found.lists.append(crl)
+                return
 
-    def _gather(self, path: Sequence[x509.Certificate], now: datetime, *, force: bool) -> Collected:
-        crls: list[x509.CertificateRevocationList] = []
-        problems: list[str] = []
-        with self._lock:
-            for certificate, issuer in pairwise(path):
-                urls = distribution_points(certificate)
-                if not urls:
-                    problems.append(f"{display_name(certificate.subject)} does not say where its revocation list is")
-                for url in urls:
-                    try:
-                        crls.append(self._one(url, issuer, now, problems, force=force))
-                    except RevocationUnavailable as error:
-                        problems.append(error.what.rstrip("."))
-        return Collected(RevocationData(crls=tuple(c.public_bytes(Encoding.DER) for c in crls)), tuple(problems))
+    def _take_delta(self, found: _Found, issuer: x509.Certificate, point: Point, asked: _Asked) -> None:
+        """A delta makes an answer newer; without one the complete list counts as long as it is current."""
+        found.problems += point.left_out
+        for url in point.urls:
+            try:
+                delta = crls.read_crl(self._current(Item(Kind.CRL, url, issuer), asked, found.problems))
+                crls.check_delta(delta, found.lists)
+            except RevocationUnavailable as error:
+                found.problems.append(_short(error))
+            else:
+                found.deltas.append(delta)
+                return
 
-    def _one(
-        self, url: str, issuer: x509.Certificate, now: datetime, problems: list[str], *, force: bool
-    ) -> x509.CertificateRevocationList:
-        kept = self._kept(url, issuer)
-        if kept is not None and not force and self._is_young(url, kept, now):
-            return kept
-        try:
-            return self._renew(url, issuer, kept, force=force)
-        except RevocationUnavailable as error:
-            if kept is None:
-                raise
-            problems.append(error.what.rstrip("."))
-            return kept
-
-    def _renew(
-        self,
-        url: str,
-        issuer: x509.Certificate,
-        kept: x509.CertificateRevocationList | None,
-        *,
-        force: bool,
-    ) -> x509.CertificateRevocationList:
-        failed_at, reason = self._failures.get(url, (None, ""))
-        if failed_at is not None and not force and self._clock() < failed_at + RETRY_AFTER:
-            raise RevocationUnavailable(reason)
-        try:
-            fetched = read_crl(self._fetcher.fetch(url))
-            check_signature(fetched, issuer)
-            _check_newer(fetched, kept)
-            self._keep(url, issuer, fetched)
-        except RevocationUnavailable as error:
-            self._failures[url] = (self._clock(), error.what)
-            raise
-        self._failures.pop(url, None)
-        self._fetched_at[url] = self._clock()
-        return fetched
-
-    def _is_young(self, url: str, crl: x509.CertificateRevocationList, now: datetime) -> bool:
-        end = crl.next_update_utc
-        fetched_at = self._fetched_at.get(url) or self._file_time(url)
-        return end is not None and now <= end and self._clock() < fetched_at + self._refetch_after
-
-    def _file(self, url: str) -> Path:
-        return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()}.crl"
-
-    def _file_time(self, url: str) -> datetime:
-        try:
-            return datetime.fromtimestamp(self._file(url).stat().st_mtime, UTC)
-        except OSError:
-            return datetime.min.replace(tzinfo=UTC)
-
-    def _kept(self, url: str, issuer: x509.Certificate) -> x509.CertificateRevocationList | None:
-        """The list on disk; checked like one from the network, since others may write that folder."""
-        try:
-            with self._file(url).open("rb") as file:
-                crl = read_crl(file.read(CRL_BYTES_MAX + 1))
-            check_signature(crl, issuer)
-        except (OSError, RevocationUnavailable):
-            return None
-        return crl
-
-    def _keep(self, url: str, issuer: x509.Certificate, crl: x509.CertificateRevocationList) -> None:
-        try:
-            write_atomically(self._file(url), crl.public_bytes(Encoding.DER))
-            note = json.dumps({"url": url, "issuer_sha256": fingerprint(issuer)})
-            write_atomically(self._file(url).with_suffix(".json"), note.encode())
-        except OSError as error:
-            raise RevocationUnavailable(
-                f"The revocation list from {url!r} could not be kept in {self._folder}.",
-                "It would have to be fetched for every check.",
-                "Check the folder's permissions and space.",
-            ) from error
-
-
-def distribution_points(certificate: x509.Certificate) -> list[str]:
-    """The http and https addresses of a certificate's CRLs and delta CRLs (RFC 5280 sections 4.2.1.13 and 4.2.1.15)."""
-    points = [*_points(certificate, x509.CRLDistributionPoints), *_points(certificate, x509.FreshestCRL)]
-    names = [name for point in points for name in point.full_name or ()]
-    found = [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
-    http = [url for url in found if url.lower().startswith(("http://", "https://"))]
-    return list(dict.fromkeys(http))[:ADDRESSES_MAX]
-
-
-def _points(
-    certificate: x509.Certificate, kind: type[x509.CRLDistributionPoints | x509.FreshestCRL]
-) -> list[x509.DistributionPoint]:
-    try:
-        return list(certificate.extensions.get_extension_for_class(kind).value)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+    def _answers(
+        self, certificate: x509.Certificate, issuer: x509.Certificate, asked: _Asked, problems: list[str]
+    ) -> list[bytes]:
+        for url in ocsp.responders(certificate):
+            try:
+                return [self._current(Item(Kind.OCSP, url, issuer, certificate), asked, problems)]
+            except RevocationUnavailable as error:
+                problems.append(_short(error))
         return []
 
+    # --- one item -------------------------------------------------------------------------------------------------
 
-def read_crl(data: bytes) -> x509.CertificateRevocationList:
-    """A CRL from its DER form. Raises RevocationUnavailable."""
-    if len(data) > CRL_BYTES_MAX:
-        raise _bad("it is larger than the limit")
-    try:
-        crl = x509.load_der_x509_crl(data)
-        readable = crl.next_update_utc is not None and crl.signature_hash_algorithm is not None
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise _bad("it is not a CRL in DER form") from error
-    if not readable:
-        raise _bad("it has no nextUpdate")
-    return crl
+    def _current(self, item: Item, asked: _Asked, problems: list[str]) -> bytes:
+        """The item, fetched unless the kept one is young. Where that fails the kept one serves, and why is told.
+
+        Raises RevocationUnavailable when there is neither.
+        """
+        held = self._held(item, asked.now)
+        if held is not None and self._is_young(held, asked.now):
+            return held.data
+        try:
+            with self._store.fetching(item):
+                held = self._held(item, asked.now)  # another thread or process may have been faster
+                if held is not None and (self._is_young(held, asked.now) or self._came_meanwhile(held, asked)):
+                    return held.data
+                self._require_worth_trying(item, asked)
+                return self._renew(item, held, asked.now).data
+        except RevocationUnavailable as error:
+            if held is None:
+                raise
+            problems.append(_short(error))
+            return held.data
+
+    def _came_meanwhile(self, held: _Held, asked: _Asked) -> bool:
+        return asked.at <= held.fetched_at <= self._clock()
+
+    def _require_worth_trying(self, item: Item, asked: _Asked) -> None:
+        failed_at, reason = self._store.last_failure(item) or (_NEVER, "")
+        pause = min(RETRY_AFTER, self._policy.refetch_after)
+        if asked.at <= failed_at <= self._clock() or failed_at <= self._clock() < failed_at + pause:
+            raise RevocationUnavailable(reason)
+        if time.monotonic() > asked.deadline:
+            raise RevocationUnavailable(f"{item.url!r} was not tried: fetching took over {COLLECT_SECONDS_MAX:.0f} s.")
+
+    def _renew(self, item: Item, held: _Held | None, now: datetime) -> _Held:
+        """Fetch, verify and keep. The caller holds the item's lock. Raises RevocationUnavailable."""
+        began = self._clock()
+        try:
+            fetched = self._fetched(item, now, began)
+            if held is not None and fetched.since < held.since:
+                raise crls.refused("it is older than the one that is known already")
+            self._store.keep(item, fetched.data, began)
+        except RevocationUnavailable as error:
+            self._store.failed(item, error.what, self._clock())
+            raise
+        return fetched
+
+    def _fetched(self, item: Item, now: datetime, began: datetime) -> _Held:
+        if item.certificate is None:
+            return _read_list(item, Kept(self._fetcher.fetch(item.url), began))
+        question = ocsp.question(item.certificate, item.issuer)
+        data = self._fetcher.ask(item.url, question.der)
+        return self._read_answer(item, item.certificate, Kept(data, began), now, question.nonce)
+
+    def _held(self, item: Item, now: datetime) -> _Held | None:
+        """What is on disk; checked like something from the network, since others may write that folder."""
+        kept = self._store.load(item)
+        if kept is None:
+            return None
+        try:
+            if item.certificate is None:
+                return _read_list(item, kept)
+            return self._read_answer(item, item.certificate, kept, now)
+        except RevocationUnavailable:
+            return None
+
+    def _read_answer(
+        self, item: Item, certificate: x509.Certificate, kept: Kept, now: datetime, nonce: bytes | None = None
+    ) -> _Held:
+        answer = ocsp.read_answer(
+            kept.data,
+            certificate,
+            item.issuer,
+            now,
+            skew=self._policy.clock_skew,
+            nonce=nonce,
+            nonce_required=self._policy.nonce_required,
+        )
+        return _Held(kept.data, kept.fetched_at, answer.this_update, answer.until)
+
+    def _is_young(self, held: _Held, now: datetime) -> bool:
+        # A time of fetching in the future is nobody's: the item is fetched anew.
+        fetched_lately = held.fetched_at <= self._clock() < held.fetched_at + self._policy.refetch_after
+        return fetched_lately and now <= held.until
+
+    # --- ahead of time, and on demand -----------------------------------------------------------------------------
+
+    def refresh_all(self, certificates: Sequence[x509.Certificate]) -> list[Refreshed]:
+        """Fetch every list anew that these certificates name, and every one in the cache."""
+        wanted = {item.digest: item for item in self._store.items() if item.kind is Kind.CRL}
+        for certificate in certificates:
+            for issuer in (c for c in certificates if issued_by(certificate, c)):
+                places = [*crls.points(certificate), *crls.delta_points(certificate)]
+                items = [Item(Kind.CRL, url, issuer) for point in places for url in point.urls]
+                wanted.update({item.digest: item for item in items})
+        return [self._refreshed(item) for item in wanted.values()]
+
+    def refresh_due(self) -> list[Refreshed]:
+        """Fetch the lists anew that will soon be too old, so that nobody who asks has to wait.
+
+        OCSP answers are left: each is about one citizen, who may not be met again.
+        """
+        if not self._policy.refetch_after:
+            return []  # every question fetches anyway
+        return [self._refreshed(item) for item in self._store.items() if item.kind is Kind.CRL and self._is_due(item)]
+
+    def _is_due(self, item: Item) -> bool:
+        clock = self._clock()
+        if item.issuer.not_valid_after_utc < clock:
+            return False  # a list of an issuer that is no more
+        held = self._held(item, clock)
+        if held is None:
+            return True
+        life = min(self._policy.refetch_after, held.until - held.fetched_at)
+        return not held.fetched_at <= clock < held.fetched_at + life * REFRESH_AT
+
+    def _refreshed(self, item: Item) -> Refreshed:
+        clock, name = self._clock(), display_name(item.issuer.subject)
+        try:
+            with self._store.fetching(item):
+                held = self._held(item, clock)
+                if held is None or held.fetched_at < clock:
+                    held = self._renew(item, held, clock)
+        except RevocationUnavailable as error:
+            return Refreshed(item.url, name, None, error.what)
+        return Refreshed(item.url, name, held.until, None)
 
 
-def check_signature(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> None:
-    """Refuse a list that this issuer did not sign. Raises RevocationUnavailable."""
-    key = issuer.public_key()
-    if crl.issuer != issuer.subject:
-        raise _bad(f"it is a list of {display_name(crl.issuer)}, not of {display_name(issuer.subject)}")
-    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        raise _bad("its issuer's key is neither RSA nor on an elliptic curve")
-    try:
-        good = crl.is_signature_valid(key)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _bad("its signature cannot be read") from error
-    if not good:
-        raise _bad(f"{display_name(issuer.subject)} did not sign it")
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Revocation data to be sent along. `left_out`: certificates about which none was to be had, or none fitted."""
+
+    data: RevocationData
+    left_out: int
 
 
-def _check_newer(crl: x509.CertificateRevocationList, kept: x509.CertificateRevocationList | None) -> None:
-    if kept is not None and crl.last_update_utc < kept.last_update_utc:
-        raise _bad("it is older than the one that is known already")
+class Refresher:
+    """A thread that renews the cache ahead of time until it is closed."""
+
+    def __init__(
+        self, cache: RevocationCache, told: Callable[[Refreshed], None], *, pause: timedelta = REFRESH_PAUSE
+    ) -> None:
+        """`told` is called, in that thread, with what came of each renewal."""
+        self._cache = cache
+        self._told = told
+        self._pause = pause.total_seconds()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="revocation-refresher", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._pause):
+            for each in self._cache.refresh_due():
+                self._told(each)
+
+    def close(self) -> None:
+        """End it. A fetch that is under way ends with the program."""
+        self._ended.set()
 
 
-def _issuers(certificate: x509.Certificate, candidates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    return [c for c in candidates if c.subject == certificate.issuer and issued_by(certificate, c)]
+def _delta_points(certificate: x509.Certificate, lists: Sequence[Crl]) -> list[Point]:
+    if not lists:
+        return []  # nothing that a delta could make newer
+    holders: list[x509.Certificate | Crl] = [certificate, *lists]
+    found = [point for holder in holders for point in crls.delta_points(holder)]
+    return [replace(point, urls=tuple(urls)) for point, urls in _distinct(found)]
+
+
+def _distinct(points: Iterable[Point]) -> list[tuple[Point, list[str]]]:
+    """Certificate and list mostly name the same delta: each address once."""
+    seen: set[str] = set()
+    found = []
+    for point in points:
+        urls = [url for url in point.urls if url not in seen]
+        seen.update(urls)
+        if urls:
+            found.append((point, urls))
+    return found
+
+
+def _read_list(item: Item, kept: Kept) -> _Held:
+    crl = crls.read_crl(kept.data)
+    crls.check_signature(crl, item.issuer)
+    return _Held(kept.data, kept.fetched_at, crl.last_update_utc, _until(crl))
+
+
+def _until(crl: Crl) -> datetime:
+    end = crl.next_update_utc
+    return _NEVER if end is None else end
+
+
+def _short(error: RevocationUnavailable) -> str:
+    return error.what.rstrip(".")
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _bad(reason: str) -> RevocationUnavailable:
-    return RevocationUnavailable(
-        f"A revocation list was refused: {reason}.",
-        "A card that was revoked could not be told from a good one.",
-        "Check the address in the certificate and the network between.",
-    )

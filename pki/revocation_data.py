@@ -21,6 +21,11 @@ class RevocationData:
     crls: tuple[bytes, ...] = ()  #: CertificateList (RFC 5280 section 5): complete, delta, partitioned or indirect
     ocsp: tuple[bytes, ...] = ()  #: OCSPResponse (RFC 6960 section 4.2.1)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all items together."""
+        return sum(map(len, (*self.crls, *self.ocsp)))
+
     def __add__(self, other: RevocationData) -> RevocationData:
         """Both together, each item once, in the order of their first appearance."""
         return RevocationData(

@@ -8,6 +8,10 @@
 Rules: every name says TEST; keys lie on disk only as encrypted PKCS#8; every CA publishes a CRL, which is made anew at
 every revocation; several processes may use a folder, since every change to its book is made under a lock.
 
+Certificates have the profile of the real ones: citizens are named by given name, surname and civil number; each
+certificate says where its list is, where one may ask about it (OCSP, see `test_responder`) and, a citizen's, where the
+deltas to that list are. The citizens' lists name their distribution point, as the state's, which are split into parts.
+
     ca = TestCa.create(folder, "http://127.0.0.1:8080", passphrase)
     ca.issue_card_certificates(Holder.named("Maria Conceição Reis"), authentication_key, signature_key)
     ca.revoke(serial, x509.ReasonFlags.key_compromise)
@@ -44,12 +48,18 @@ from pki.files import PRIVATE_FILE, private_folder, write_atomically
 from pki.tokens.profiles import CardKeyUse
 
 CRL_LIFE: Final = timedelta(days=7)
+DELTA_LIFE: Final = timedelta(days=1)
 CA_LIFE: Final = timedelta(days=12 * 365)
 CARD_LIFE: Final = timedelta(days=5 * 365)
 BACKDATED: Final = timedelta(days=1)  #: certificates begin a little earlier, so that clocks need not agree exactly
 CIVIL_NUMBER_DIGITS: Final = 9
 _STATE_FILE: Final = "issued.json"
 _LOCK_FILE: Final = "issued.lock"
+_QC_STATEMENTS: Final = x509.UnrecognizedExtension(
+    x509.ObjectIdentifier("1.3.6.1.5.5.7.1.3"),
+    # SEQUENCE of QcCompliance and QcSSCD (ETSI EN 319 412-5 sections 4.2.1 and 4.2.2)
+    bytes.fromhex("3014 3008 0606 04008e460101 3008 0606 04008e460104"),
+)
 _POLICY_TEST_CARD: Final = x509.ObjectIdentifier("2.16.620.1.1.1.2.4.99.999")  #: under the state's arc, marked as test
 
 
@@ -58,13 +68,14 @@ class _Authority:
     key: str
     name: str
     parent: str | None
+    citizens: bool = False  #: it issues to citizens, and publishes deltas
 
 
 _AUTHORITIES: Final = (
     _Authority("root", "ECRaizEstado TEST", None),
     _Authority("card", "Cartão de Cidadão TEST 001", "root"),
-    _Authority("authentication", "EC de Autenticação do Cartão de Cidadão TEST 0001", "card"),
-    _Authority("signature", "EC de Assinatura Qualificada do Cartão de Cidadão TEST 0001", "card"),
+    _Authority("authentication", "EC de Autenticação do Cartão de Cidadão TEST 0001", "card", citizens=True),
+    _Authority("signature", "EC de Assinatura Qualificada do Cartão de Cidadão TEST 0001", "card", citizens=True),
 )
 
 
@@ -102,6 +113,7 @@ class IssuedCertificate:
     use: str
     revoked_at: str | None = None
     reason: str | None = None
+    in_complete_list: bool = False  #: False: if it is revoked, only the delta says so yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +148,7 @@ class TestCa:
         self._clock = clock
         self._issued: list[IssuedCertificate] = []
         self._crl_number = 0
+        self._base_number = 0  #: of the last complete lists
 
     # --- making and opening ---------------------------------------------------------------------------------------
 
@@ -266,15 +279,21 @@ class TestCa:
             _valid(self._builder(_citizen_name(holder, use), key, use.value), not_before, not_after)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(usage, critical=True)
-            .add_extension(x509.CertificatePolicies([_policy(_POLICY_TEST_CARD)]), critical=False)
+            .add_extension(x509.CertificatePolicies([self._card_policy()]), critical=False)
         )
         if authentication:
             builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        else:
+            builder = builder.add_extension(_QC_STATEMENTS, critical=False)
         certificate = builder.sign(self._keys[use.value], hashes.SHA256())
         self._issued.append(
             IssuedCertificate(certificate.serial_number, use.value, holder.name, holder.civil_number, use.value)
         )
         return certificate
+
+    def _card_policy(self) -> x509.PolicyInformation:
+        """The policy of a card's certificates, with the address of its statement, as on real cards."""
+        return x509.PolicyInformation(_POLICY_TEST_CARD, [f"{self.crl_base_url}/policy.html"])
 
     def _builder(self, subject: x509.Name, key: CertificatePublicKeyTypes, issuer: str) -> x509.CertificateBuilder:
         """What every certificate has: names, key, serial, key identifiers and where its CRL is."""
@@ -294,19 +313,17 @@ class TestCa:
         )
         if subject == _authority_name(authority):
             return builder  # a root is not revoked by a list of its own
+        if authority.citizens:
+            freshest = x509.FreshestCRL([_distribution_point(self.delta_url(issuer))])
+            builder = builder.add_extension(freshest, critical=False)
+        places = {
+            AuthorityInformationAccessOID.OCSP: self.ocsp_url(issuer),
+            AuthorityInformationAccessOID.CA_ISSUERS: f"{self.crl_base_url}/{issuer}.cer",
+        }
+        access = [x509.AccessDescription(m, x509.UniformResourceIdentifier(url)) for m, url in places.items()]
         return builder.add_extension(
             x509.CRLDistributionPoints([_distribution_point(self.crl_url(issuer))]), critical=False
-        ).add_extension(
-            x509.AuthorityInformationAccess(
-                [
-                    x509.AccessDescription(
-                        AuthorityInformationAccessOID.CA_ISSUERS,
-                        x509.UniformResourceIdentifier(f"{self.crl_base_url}/{issuer}.cer"),
-                    )
-                ]
-            ),
-            critical=False,
-        )
+        ).add_extension(x509.AuthorityInformationAccess(access), critical=False)
 
     # --- revoking -------------------------------------------------------------------------------------------------
 
@@ -314,13 +331,26 @@ class TestCa:
         """Where the CRL of that authority is published."""
         return f"{self.crl_base_url}/{authority}.crl"
 
+    def delta_url(self, authority: str) -> str:
+        """Where the delta to that list is published."""
+        return f"{self.crl_base_url}/{authority}-delta.crl"
+
+    def ocsp_url(self, authority: str) -> str:
+        """Where one may ask about a certificate of that authority."""
+        return f"{self.crl_base_url}/ocsp/{authority}"
+
     def revoke(
         self,
         serial: int,
         reason: x509.ReasonFlags = x509.ReasonFlags.unspecified,
         when: datetime | None = None,
+        *,
+        in_delta: bool = False,
     ) -> IssuedCertificate:
-        """Revoke a citizen's certificate and publish new CRLs. A second revocation keeps the first one's time."""
+        """Revoke a citizen's certificate and publish new CRLs. A second revocation keeps the first one's time.
+
+        With `in_delta` only the deltas are new: they alone tell it, until the next complete lists.
+        """
         with self._book():
             index = next((i for i, line in enumerate(self._issued) if line.serial == serial), None)
             if index is None:
@@ -330,40 +360,73 @@ class TestCa:
                 moment = (when or self._clock()).astimezone(UTC).replace(microsecond=0)
                 line = replace(line, revoked_at=moment.isoformat(), reason=reason.value)
                 self._issued[index] = line
-            self._publish(None, None)
+            self._publish(None, None, complete=not in_delta)
         return line
 
     def publish_crls(self, *, this_update: datetime | None = None, next_update: datetime | None = None) -> None:
-        """Make and write a new CRL of every authority. The times can be moved to make stale ones."""
+        """Make and write a new CRL and delta of every authority. The times can be moved to make stale ones."""
         with self._book():
-            self._publish(this_update, next_update)
+            self._publish(this_update, next_update, complete=True)
 
-    def _publish(self, this_update: datetime | None, next_update: datetime | None) -> None:
+    def status(self, authority: str, serial: int) -> IssuedCertificate | None:
+        """What the book says now of a certificate of that authority; None for one that it did not issue."""
+        issued = [IssuedCertificate(**line) for line in self._read_book()["issued"]]
+        below = (self._certificates[a.key] for a in _AUTHORITIES if a.parent == authority)
+        authorities = [
+            IssuedCertificate(each.serial_number, authority, each.subject.rfc4514_string(), "", "authority")
+            for each in below
+        ]
+        return next((x for x in [*issued, *authorities] if (x.authority, x.serial) == (authority, serial)), None)
+
+    def _publish(self, this_update: datetime | None, next_update: datetime | None, *, complete: bool) -> None:
         self._crl_number += 1
         start = this_update or self._clock()
+        if complete:
+            self._base_number = self._crl_number
+            self._issued = [replace(line, in_complete_list=line.revoked_at is not None) for line in self._issued]
         for authority in _AUTHORITIES:
-            crl = self._crl(authority, start, next_update or start + CRL_LIFE)
-            write_atomically(self.crl_folder / f"{authority.key}.crl", crl.public_bytes(Encoding.DER))
-            der = self._certificates[authority.key].public_bytes(Encoding.DER)
-            write_atomically(self.crl_folder / f"{authority.key}.cer", der)
+            if complete:
+                self._write(f"{authority.key}.crl", self._crl(authority, start, next_update or start + CRL_LIFE))
+                self._write(f"{authority.key}.cer", self._certificates[authority.key])
+            if authority.citizens:
+                self._write(
+                    f"{authority.key}-delta.crl", self._delta(authority, start, next_update or start + DELTA_LIFE)
+                )
+
+    def _write(self, name: str, published: x509.CertificateRevocationList | x509.Certificate) -> None:
+        write_atomically(self.crl_folder / name, published.public_bytes(Encoding.DER))
 
     def _crl(self, authority: _Authority, start: datetime, end: datetime) -> x509.CertificateRevocationList:
-        key = self._keys[authority.key]
+        lines = [line for line in self._issued if line.revoked_at is not None and line.in_complete_list]
+        return self._signed(authority, self._list(authority, start, end), lines)
+
+    def _delta(self, authority: _Authority, start: datetime, end: datetime) -> x509.CertificateRevocationList:
+        lines = [line for line in self._issued if line.revoked_at is not None and not line.in_complete_list]
+        builder = self._list(authority, start, end)
+        builder = builder.add_extension(x509.DeltaCRLIndicator(self._base_number), critical=True)
+        return self._signed(authority, builder, lines)
+
+    def _list(self, authority: _Authority, start: datetime, end: datetime) -> x509.CertificateRevocationListBuilder:
+        key = self._keys[authority.key].public_key()
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(_authority_name(authority))
             .last_update(start)
             .next_update(end)
             .add_extension(x509.CRLNumber(self._crl_number), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()),
-                critical=False,
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key), critical=False)
         )
-        for line in self._issued:
-            if line.authority == authority.key and line.revoked_at is not None:
+        if authority.citizens:
+            builder = builder.add_extension(_scope(self.crl_url(authority.key)), critical=True)
+        return builder
+
+    def _signed(
+        self, authority: _Authority, builder: x509.CertificateRevocationListBuilder, lines: list[IssuedCertificate]
+    ) -> x509.CertificateRevocationList:
+        for line in lines:
+            if line.authority == authority.key:
                 builder = builder.add_revoked_certificate(_revoked(line))
-        return builder.sign(key, hashes.SHA384())
+        return builder.sign(self._keys[authority.key], hashes.SHA384())
 
     @contextmanager
     def _book(self) -> Iterator[None]:
@@ -371,20 +434,25 @@ class TestCa:
         try:
             with (self.folder / _LOCK_FILE).open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                self._take(json.loads((self.folder / _STATE_FILE).read_text(encoding="utf-8")))
+                self._take(self._read_book())
                 yield
                 self._save()
         except OSError as error:
             raise _unwritable(self.folder) from error
 
+    def _read_book(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads((self.folder / _STATE_FILE).read_text(encoding="utf-8"))
+        return state
+
     def _take(self, state: dict[str, Any]) -> None:
         self._issued = [IssuedCertificate(**line) for line in state["issued"]]
-        self._crl_number = int(state["crl_number"])
+        self._crl_number, self._base_number = int(state["crl_number"]), int(state["base_number"])
 
     def _save(self) -> None:
         state: dict[str, Any] = {
             "crl_base_url": self.crl_base_url,
             "crl_number": self._crl_number,
+            "base_number": self._base_number,
             "issued": [asdict(line) for line in self._issued],
         }
         text = json.dumps(state, ensure_ascii=False, indent=2)
@@ -439,6 +507,19 @@ def _valid(builder: x509.CertificateBuilder, start: datetime, end: datetime) -> 
 
 def _policy(oid: x509.ObjectIdentifier) -> x509.PolicyInformation:
     return x509.PolicyInformation(oid, None)
+
+
+def _scope(url: str) -> x509.IssuingDistributionPoint:
+    """One part of an authority's lists: what is found at that address."""
+    return x509.IssuingDistributionPoint(
+        full_name=[x509.UniformResourceIdentifier(url)],
+        relative_name=None,
+        only_contains_user_certs=False,
+        only_contains_ca_certs=False,
+        only_some_reasons=None,
+        indirect_crl=False,
+        only_contains_attribute_certs=False,
+    )
 
 
 def _distribution_point(url: str) -> x509.DistributionPoint:

@@ -23,7 +23,7 @@ from pki.fetchers import Fetcher
 from pki.identity import fingerprint
 from pki.path import PathResult, Verdict, find_path, validate_path
 from pki.policy import Purpose, ValidationPolicy
-from pki.revocation import REFETCH_AFTER, CrlCache
+from pki.revocation import REFETCH_AFTER, CollectionPolicy, RevocationCache
 from pki.revocation_data import RevocationSource
 from pki.trust_store import TrustStore
 
@@ -64,9 +64,9 @@ class IdentityValidator:
         refetch_after: timedelta = REFETCH_AFTER,
         remember_for: timedelta = REMEMBER_FOR,
     ) -> Self:
-        """The usual arrangement: a trust store on disk with its CRL cache. Raises TrustStoreError."""
+        """The usual arrangement: a trust store on disk with its cache of revocation data. Raises TrustStoreError."""
         store = TrustStore.open(trust_store_folder)
-        cache = CrlCache(store.crl_folder, fetcher, refetch_after=refetch_after)
+        cache = RevocationCache(store.crl_folder, fetcher, CollectionPolicy(refetch_after=refetch_after))
         return cls(store, cache, policy, remember_for=remember_for)
 
     def validate(

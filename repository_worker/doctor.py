@@ -25,9 +25,9 @@ from broker_config.connection import ConnectionSettings, connect, to_url
 from broker_config.errors import BrokerError
 from crypto_core import limits, moments
 from crypto_core.errors import ProtocolError
+from pki.crls import points, read_crl
 from pki.errors import PkiError
 from pki.identity import display_name
-from pki.revocation import distribution_points, read_crl
 from pki.trust_store import TrustStore
 from repository_worker.errors import HomeError, WorkerError
 from repository_worker.keys import Home, now_ms
@@ -220,7 +220,7 @@ class Doctor:
         lists = [crl for path in sorted(store.crl_folder.glob("*.crl")) if (crl := _crl(path.read_bytes()))]
         stale = [each for each in lists if (each.next_update_utc or now) <= now]
         early = [each for each in lists if each.last_update_utc > now + timedelta(seconds=CLOCK_SECONDS)]
-        named = sum(bool(distribution_points(each)) for each in store.intermediates)
+        named = sum(bool(points(each)) for each in store.intermediates)
         self._note(
             "revocation lists are current",
             not stale,

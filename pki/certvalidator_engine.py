@@ -106,7 +106,7 @@ def _run(
         chain = ValidationPath(anchor, certificates[-2:0:-1], certificates[0])
         _to_the_end(async_validate_path(context, chain, _parameters(inputs)))
     except RevokedError as error:
-        return Judgement(Verdict.REVOKED, str(error.failure_msg), error.revocation_dt, error.reason.human_friendly)
+        return Judgement(Verdict.REVOKED, str(error.failure_msg), error.revocation_dt, _reason(error.reason.native))
     except ValidationError as error:
         return Judgement(_verdict(error), str(error.failure_msg))
     except (ValueError, TypeError, KeyError, NotImplementedError, LookupError, OverflowError, RecursionError) as error:
@@ -125,6 +125,11 @@ def _verdict(error: ValidationError) -> Verdict:
     if isinstance(error, NotYetValidError):
         return Verdict.NOT_YET_VALID
     return Verdict.UNTRUSTED
+
+
+def _reason(name: str) -> str:
+    """CRLReason in the words of RFC 5280 section 5.3.1."""
+    return x509.ReasonFlags[name].value
 
 
 def _parameters(inputs: PolicyInputs) -> PKIXValidationParams:

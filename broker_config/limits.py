@@ -34,7 +34,8 @@ REPLY_QUEUE_BYTES: Final = 64 * MIB
 REPLY_MILLISECONDS: Final = 10 * 60 * 1000
 
 # Messages that a worker holds unacknowledged: at most PREFETCH_MESSAGES x ENVELOPE_BYTES of memory.
-PREFETCH_MESSAGES: Final = 16
+# As many as go into one commit: with fewer the batches are smaller, and each message costs more.
+PREFETCH_MESSAGES: Final = 32
 
 HEARTBEAT_SECONDS: Final = 30
 # How long a connection may stay blocked by the broker (memory or disk alarm) before we call it lost.

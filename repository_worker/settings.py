@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     )
     threads: Annotated[int, Field(ge=1, le=64)] = Field(
         default=THREADS,
-        description="Messages that one worker handles at once. While one waits for the database another is verified.",
+        description="Threads for what takes long (negotiations, registrations, the directory, large letters), beside "
+        "the one that handles everything else. Cores are used by worker processes: `run --processes`.",
     )
     prefetch: Annotated[int, Field(ge=1, le=256)] = Field(
         default=limits.PREFETCH_MESSAGES,

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from repository_worker.settings import PASSPHRASE_FILE, PREFIX, Settings
 
 #: Units of the numbers whose names do not end in one.
-UNITS: Final = {"threads": "messages", "prefetch": "messages", "metrics_port": "port"}
+UNITS: Final = {"threads": "threads", "prefetch": "messages", "metrics_port": "port"}
 _UNIT_WORDS: Final = ("seconds", "bytes", "entries", "messages", "days")
 
 _HEAD: Final = f"""# Settings of `smr-repository`

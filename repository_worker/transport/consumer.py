@@ -1,18 +1,20 @@
 """Takes messages from the command queue, has them handled, publishes the replies and acknowledges.
 
-    broker ── this thread ──▶ todo ── lanes: batches ──▶ replies and acknowledgements, on this thread again
-                                         └─▶ aside: one by one ──▶
+    broker ── this thread: takes, handles, replies, acknowledges ──▶ broker
+                  ├─▶ aside:  what takes long, one by one ──▶ replies and acknowledgements on this thread
+                  └─▶ behind: everything, while the database does not answer ──▶ the same
 
 Rules:
 
-- One thread speaks to the broker, so that heartbeats go on however long a message takes; others handle messages.
-- A lane takes what has come, all of it up to a bound, and never waits for more: a lone message is a batch of one, and
-  while one lane waits for the database the other verifies what came meanwhile.
-- What takes long is handled aside, by other threads, so that it delays itself alone.
+- One thread speaks to the broker, and handles what has come as a batch: all of it up to a bound, never awaiting more,
+  so that a lone message is a batch of one. Between the broker and the database no other thread is woken, which would
+  take longer than most of what is done there. Cores are used by worker processes, not by threads.
+- What that thread does is bounded: no operation of the storage waits longer than a third of a heartbeat. What may take
+  long is handled aside, by other threads, and delays itself alone.
+- While the database does not answer, messages wait with another thread, which probes and handles them; heartbeats go
+  on. A worker holds what it has, takes no more than its prefetch, and rejects nothing because of it.
 - A message is acknowledged after its effect is stored and on the same channel after its reply was published: the
   broker takes both in this order, so whatever breaks, an unanswered message is delivered again.
-- While the database is down a worker holds what it has, takes no more than its prefetch, probes, and goes on with the
-  same messages. Nothing is rejected because of it.
 - A lost connection is opened again, with growing pauses, until the worker is told to stop.
 - Told to stop, a worker finishes what it has begun, hands the rest back, and ends within its grace time.
 """
@@ -20,6 +22,7 @@ Rules:
 from __future__ import annotations
 
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,14 +46,15 @@ if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
 CONTENT_TYPE: Final = "application/cose"
-#: Half of them handle batches, half what takes long.
-THREADS: Final = 4
+#: Threads for what takes long, beside the one that handles everything else.
+THREADS: Final = 2
 #: Messages that go into one commit, at most.
 BATCH_MESSAGES: Final = 32
 GRACE_SECONDS: Final = 20.0
-#: Pauses between attempts to reach the broker or the database grow from the first to the second of these; seconds.
+#: Pauses between attempts to reach the broker or the database grow from the first to the second of these, less up to
+#: half, drawn at random: what comes back is not met by all workers at once. Seconds.
 PAUSE_SECONDS_MIN: Final = 0.1
-PAUSE_SECONDS_MAX: Final = 5.0
+PAUSE_SECONDS_MAX: Final = 2.0
 _POLL_SECONDS: Final = 0.2
 _TRANSIENT: Final = 1
 
@@ -85,7 +89,9 @@ class _Link:
         self.connection = connection
         self.channel = channel
         self.open = True
+        #: Everything that is not acknowledged, and of it what nobody has begun.
         self.held: set[int] = set()
+        self.taken: list[_Delivery] = []
 
 
 class Consumer:
@@ -106,8 +112,11 @@ class Consumer:
         self._probe = probe
         self._metrics = metrics
         self._settings = settings or ConsumerSettings()
-        self._todo: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
+        self._behind: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
         self._aside: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
+        #: Set while messages wait behind. It only spares asking a database that does not answer: both threads may
+        #: handle messages at once.
+        self._waiting = threading.Event()
         self._stop = threading.Event()
         self._log = structlog.get_logger("transport")
 
@@ -117,12 +126,11 @@ class Consumer:
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Consumes until told to stop. `on_ready` is called whenever messages begin to flow."""
-        handlers = [
-            threading.Thread(target=work, name=f"{work.__name__.strip('_')}-{number}", daemon=True)
-            for work in (self._batches, self._one_by_one)
-            for number in range(max(1, self._settings.threads // 2))
+        helpers = [threading.Thread(target=self._batches, name="behind", daemon=True)] + [
+            threading.Thread(target=self._one_by_one, name=f"aside-{number}", daemon=True)
+            for number in range(self._settings.threads)
         ]
-        for each in handlers:
+        for each in helpers:
             each.start()
         pauses = _Pauses()
         while not self._stop.is_set():
@@ -137,7 +145,7 @@ class Consumer:
             if not self._stop.is_set():
                 self._metrics.broker_reconnects.inc()
                 self._stop.wait(pauses.next())
-        for waiting in (self._todo, self._aside):
+        for waiting in (self._behind, self._aside):
             waiting.put(None)
 
     # --- the thread that speaks to the broker -------------------------------------------------------------------------
@@ -153,6 +161,8 @@ class Consumer:
             on_ready()
             while not self._stop.is_set():
                 connection.process_data_events(time_limit=_POLL_SECONDS)
+                while link.taken:
+                    self._handle_taken(link)
             self._hand_back(link, consumer)
         finally:
             link.open = False
@@ -166,12 +176,27 @@ class Consumer:
         link.held.add(method.delivery_tag)
         self._metrics.held.inc()
         message = Message(body, _text(properties.reply_to))
-        self._todo.put(_Delivery(link, method.delivery_tag, _text(properties.correlation_id), message))
+        link.taken.append(_Delivery(link, method.delivery_tag, _text(properties.correlation_id), message))
+
+    def _handle_taken(self, link: _Link) -> None:
+        """One batch of what was taken: here, or behind while the database does not answer."""
+        size = self._settings.batch
+        batch, link.taken = link.taken[:size], link.taken[size:]
+        if not self._waiting.is_set():
+            try:
+                self._finish(link, self._ended(batch, self._handle_batch(batch)))
+                return
+            except StorageUnavailable as error:
+                self._waiting.set()
+                self._note(error)
+        for each in batch:
+            self._behind.put(each)
 
     def _finish(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:
         """Replies and acknowledgements; a message without an end (None) goes back to the queue."""
-        with self._metrics.stage(Stage.PUBLISH):
-            self._publish(link, ends)
+        if ends:
+            with self._metrics.stage(Stage.PUBLISH):
+                self._publish(link, ends)
 
     def _publish(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:
         done: set[int] = set()
@@ -214,33 +239,37 @@ class Consumer:
     def _hand_back(self, link: _Link, consumer: str) -> None:
         """Takes nothing more, gives back what nobody has begun, waits for the rest within the grace time."""
         link.channel.basic_cancel(consumer)
-        for waiting in (self._todo, self._aside):
-            self._finish(link, [(delivery, None) for delivery in _taken(waiting) if delivery.link is link])
+        for waiting in (link.taken, _taken(self._behind), _taken(self._aside)):
+            self._finish(link, [(delivery, None) for delivery in waiting if delivery.link is link])
         deadline = time.monotonic() + self._settings.grace_seconds
         while link.held and time.monotonic() < deadline:
             link.connection.process_data_events(time_limit=_POLL_SECONDS)
         self._log.info("stopped", handed_back=len(link.held))
 
-    # --- the threads that handle messages -----------------------------------------------------------------------------
+    # --- the threads beside it ----------------------------------------------------------------------------------------
 
     def _batches(self) -> None:
-        while (first := self._todo.get()) is not None:
-            batch = [first, *_taken(self._todo, self._settings.batch - 1)]
+        while (first := self._behind.get()) is not None:
+            batch = [first, *_taken(self._behind, self._settings.batch - 1)]
             link = batch[-1].link
             # Of a connection that was lost nothing can be acknowledged any more: it comes again by the next.
             batch = [each for each in batch if each.link is link]
             ends = self._handled(link, partial(self._handle_batch, batch))
-            if ends is None:
-                self._return(link, [(each, None) for each in batch])
-                continue
-            done: list[tuple[_Delivery, Handled | None]] = []
-            for each, end in zip(batch, ends, strict=True):
-                if end is None:
-                    self._aside.put(each)
-                else:
-                    done.append((each, end))
-            self._return(link, done)
-        self._todo.put(None)  # for the other lanes
+            self._return(link, [(each, None) for each in batch] if ends is None else self._ended(batch, ends))
+            if self._behind.empty():
+                self._waiting.clear()
+
+    def _ended(
+        self, batch: Sequence[_Delivery], ends: Sequence[Handled | None]
+    ) -> list[tuple[_Delivery, Handled | None]]:
+        """Those of a batch that have an end; the others are handled aside."""
+        ended: list[tuple[_Delivery, Handled | None]] = []
+        for each, end in zip(batch, ends, strict=True):
+            if end is None:
+                self._aside.put(each)
+            else:
+                ended.append((each, end))
+        return ended
 
     def _one_by_one(self) -> None:
         while (delivery := self._aside.get()) is not None:
@@ -282,11 +311,14 @@ class Consumer:
             try:
                 return work()
             except StorageUnavailable as error:
-                self._metrics.storage_waits.inc()
-                self._log.warning("database", error=str(error))
+                self._note(error)
             if not self._wait_for_storage(link, pauses):
                 return None
         return None
+
+    def _note(self, error: StorageUnavailable) -> None:
+        self._metrics.storage_waits.inc()
+        self._log.warning("database", error=str(error))
 
     def _wait_for_storage(self, link: _Link, pauses: _Pauses) -> bool:
         """True when the database is back, False when there is no reason to wait any longer."""
@@ -309,7 +341,7 @@ class _Pauses:
 
     def next(self) -> float:
         seconds, self._seconds = self._seconds, min(2 * self._seconds, PAUSE_SECONDS_MAX)
-        return seconds
+        return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - spreads attempts, decides nothing
 
     def reset(self) -> None:
         self._seconds = PAUSE_SECONDS_MIN

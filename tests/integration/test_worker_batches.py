@@ -16,12 +16,13 @@ from crypto_core.commands import ErrorCode
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import new_nonce
 from repository_worker import worker
+from repository_worker.errors import StorageUnavailable
 from repository_worker.keys import Home
 from repository_worker.metrics import Metrics
 from repository_worker.pipeline import BATCHED_BYTES, Handled, Message, Verdict
 from repository_worker.settings import Settings
 from repository_worker.stack import PrivateStack
-from repository_worker.transport.consumer import Consumer, _Link, _taken
+from repository_worker.transport.consumer import Consumer, ConsumerSettings, _Link
 from tests.support.wire import Citizen, Wire, now_ms
 
 PATIENCE_SECONDS = 30.0
@@ -165,7 +166,7 @@ def test_messages_that_are_done_out_of_order_are_acknowledged_and_no_others(vhos
         deadline = time.monotonic() + PATIENCE_SECONDS
         while len(link.held) < 6 and time.monotonic() < deadline:
             connection.process_data_events(time_limit=0.1)
-        taken = {delivery.message.body: delivery for delivery in _taken(consumer._todo)}
+        taken = {delivery.message.body: delivery for delivery in link.taken}
         done, dead = Handled(Verdict.DONE), Handled(Verdict.DEAD_LETTER)
         consumer._finish(link, [(taken[b"1"], done), (taken[b"4"], done), (taken[b"3"], dead)])
         assert len(link.held) == 3
@@ -179,3 +180,76 @@ def test_messages_that_are_done_out_of_order_are_acknowledged_and_no_others(vhos
                 break
             left.append(body)
     assert sorted(left) == [b"2", b"5"]
+
+
+class Watched:
+    """Notes which thread handles what; refuses for as long as `down`."""
+
+    def __init__(self):
+        self.down = False
+        self.handled = []
+        self.refused = 0
+
+    def handle_batch(self, messages):
+        if self.down:
+            self.refused += 1
+            raise StorageUnavailable("down")
+        bodies = [each.body for each in messages]
+        self.handled.append((threading.current_thread().name, bodies))
+        return [None if body == b"long" else Handled(Verdict.DONE) for body in bodies]
+
+    def handle(self, message):
+        self.handled.append((threading.current_thread().name, [message.body]))
+        return Handled(Verdict.DONE)
+
+    def probe(self):
+        if self.down:
+            raise StorageUnavailable("down")
+
+    def wait_until(self, check):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not check():
+            assert time.monotonic() < deadline, self.handled
+            time.sleep(0.01)
+
+    def threads(self):
+        return {thread.split("-")[0] for thread, _ in self.handled}
+
+
+def test_who_handles_what(vhost):
+    watched = Watched()
+    metrics = Metrics()
+    consumer = Consumer(vhost.worker(), watched, watched.probe, metrics, ConsumerSettings(prefetch=4))
+    running = threading.Thread(target=consumer.run, name="broker")
+    running.start()
+    try:
+        with connect(vhost.client()) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+
+            def publish(*bodies):
+                for body in bodies:
+                    channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, body, mandatory=True)
+
+            publish(b"1", b"2", b"long")
+            watched.wait_until(lambda: watched.threads() == {"broker", "aside"})
+            assert all(thread == "broker" for thread, bodies in watched.handled if bodies != [b"long"])
+            # While the database is down the messages wait behind, and the broker's thread goes on serving it.
+            watched.down = True
+            publish(*(b"%d" % number for number in range(6)))
+            watched.wait_until(lambda: watched.refused >= 2)
+            assert metrics.registry.get_sample_value("smr_messages_held") == 4.0
+            watched.handled.clear()
+            watched.down = False
+            watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 6)
+            assert "behind" in watched.threads()
+            # Afterwards it handles them itself again.
+            watched.wait_until(lambda: not consumer._waiting.is_set())
+            watched.handled.clear()
+            publish(b"last")
+            watched.wait_until(lambda: watched.handled == [("broker", [b"last"])])
+    finally:
+        consumer.stop()
+        running.join(PATIENCE_SECONDS)
+    with connect(vhost.administrator()) as connection:
+        assert connection.channel().queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count == 0

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 from crypto_core import cbor, cose, documents, labels, limits, schema, sealed, suite
 from crypto_core.documents import Letter, Part, Party, SignedDocument
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed
+from crypto_core.evidence import Evidence
 from crypto_core.ids import (
     LETTER_ID_BYTES,
     SALT_BYTES,
@@ -43,6 +44,7 @@ class Head:
     subject: Annotated[str, Size(0, limits.SUBJECT_BYTES)]
     subject_salt: NonceField
     body_salt: NonceField
+    evidence: Evidence | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class OpenedHead:
     body_salt: bytes
     body_hash: Digest
     secret: ContentSecret
+    evidence: Evidence | None  #: of the author's certificates, as sent along; nothing of it is verified here
 
 
 def draft(
@@ -117,8 +120,13 @@ def draft(
     return Draft(documents.encode(document), document, subject, subject_salt, body, body_salt)
 
 
-def seal(written: Draft, signature: bytes, readers: Mapping[UserId, SealingPublicKey]) -> SealedLetter:
-    """Seals a signed draft for `readers`: the recipients and the sender."""
+def seal(
+    written: Draft,
+    signature: bytes,
+    readers: Mapping[UserId, SealingPublicKey],
+    evidence: Evidence | None = None,
+) -> SealedLetter:
+    """Seals a signed draft for `readers`: the recipients and the sender. `evidence` is about the sender."""
     document = written.letter
     if readers.keys() != {*document.to, document.from_.user}:
         raise BindingMismatch("the sealing keys are not those of the sender and the recipients of the document")
@@ -128,7 +136,8 @@ def seal(written: Draft, signature: bytes, readers: Mapping[UserId, SealingPubli
         {cose.ALG: cose.ALG_A256GCM_COMMITTING, cose.LABEL: labels.LETTER_BODY, cose.LETTER: document.id},
         written.body,
     )
-    head = Head(SignedDocument(written.document, signature), written.subject, written.subject_salt, written.body_salt)
+    signed = SignedDocument(written.document, signature)
+    head = Head(signed, written.subject, written.subject_salt, written.body_salt, evidence)
     sealed_head = sealed.seal(
         sealed.LETTER,
         document.repository,
@@ -163,7 +172,7 @@ def open_head(
     _require_part(document.subject, head.subject_salt, head.subject.encode("utf-8"), "subject")
     if routing.body_hash is None:
         raise BindingMismatch("the head names no body")
-    return OpenedHead(document, head.signed, head.subject, head.body_salt, routing.body_hash, secret)
+    return OpenedHead(document, head.signed, head.subject, head.body_salt, routing.body_hash, secret, head.evidence)
 
 
 def open_body(head: OpenedHead, sealed_body: bytes) -> bytes:

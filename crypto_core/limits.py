@@ -31,6 +31,8 @@ HEAD_BYTES: Final = 192 * KIB  #: the head part of a letter, before sealing
 SEALED_HEAD_BYTES: Final = 512 * KIB  #: a sealed head with the key wraps of all recipients
 SEALED_BODY_BYTES: Final = BODY_BYTES + 4 * KIB
 RECEIPT_BYTES: Final = 192 * KIB  #: a sealed receipt
+EVIDENCE_BYTES: Final = 48 * KIB  #: revocation lists and OCSP answers sent along with one letter or receipt
+EVIDENCE_ITEMS: Final = 16  #: lists, and as many answers, among them
 
 # Lists
 LIST_PAGE: Final = 50  #: people in one LIST reply

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 from crypto_core import cbor, documents, limits, schema, sealed
 from crypto_core.documents import MailboxPosition, Party, ReadingReceipt, SignedDocument
 from crypto_core.errors import BindingMismatch
+from crypto_core.evidence import Evidence
 from crypto_core.ids import Milliseconds, RepositoryId, UserId
 from crypto_core.keys import SealingKey, SealingPublicKey
 from crypto_core.letter import OpenedHead
+from crypto_core.schema import Size
 from crypto_core.sealed import ContentSecret, SealedView
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The plaintext of a receipt: the signed document, and evidence about the reader who signed it."""
+
+    document: Annotated[bytes, Size(2, limits.DOCUMENT_BYTES)]
+    signature: Annotated[bytes, Size(1, limits.SIGNATURE_BYTES)]
+    evidence: Evidence | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +32,7 @@ class OpenedReceipt:
 
     receipt: ReadingReceipt
     signed: SignedDocument
+    evidence: Evidence | None  #: of the reader's certificates, as sent along; nothing of it is verified here
 
 
 def draft(head: OpenedHead, reader: Party, position: MailboxPosition, time: Milliseconds) -> bytes:
@@ -40,13 +53,17 @@ def draft(head: OpenedHead, reader: Party, position: MailboxPosition, time: Mill
 
 
 def seal(
-    document: bytes, signature: bytes, repository: RepositoryId, readers: Mapping[UserId, SealingPublicKey]
+    document: bytes,
+    signature: bytes,
+    repository: RepositoryId,
+    readers: Mapping[UserId, SealingPublicKey],
+    evidence: Evidence | None = None,
 ) -> bytes:
-    """Seals a signed receipt for `readers`: the letter's sender and the reader."""
+    """Seals a signed receipt for `readers`: the letter's sender and the reader. `evidence` is about the reader."""
     receipt = documents.decode(ReadingReceipt, document, repository)
     if readers.keys() != {receipt.sender, receipt.reader.user}:
         raise BindingMismatch("the sealing keys are not those of the letter's sender and its reader")
-    plaintext = cbor.encode(schema.to_map(SignedDocument(document, signature)))
+    plaintext = cbor.encode(schema.to_map(Content(document, signature, evidence)))
     return sealed.seal(
         sealed.RECEIPT,
         repository,
@@ -67,11 +84,11 @@ def open_receipt(
     """
     routing = view.routing(sealed.RECEIPT)
     _, plaintext = view.open(sealed.RECEIPT, repository, me, keys)
-    signed = schema.from_map(SignedDocument, cbor.decode(plaintext, limits.RECEIPT_BYTES))
-    receipt = documents.decode(ReadingReceipt, signed.document, repository)
+    content = schema.from_map(Content, cbor.decode(plaintext, limits.RECEIPT_BYTES))
+    receipt = documents.decode(ReadingReceipt, content.document, repository)
     if receipt.letter != routing.letter or receipt.reader.user != routing.author:
         raise BindingMismatch("the signed receipt is of another letter or reader than the one it came with")
-    return OpenedReceipt(receipt, signed)
+    return OpenedReceipt(receipt, SignedDocument(content.document, content.signature), content.evidence)
 
 
 def require_answers(opened: OpenedReceipt, head: OpenedHead) -> None:

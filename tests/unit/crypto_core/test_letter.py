@@ -42,6 +42,7 @@ def seal_head(written, *readers, author=MARIA, letter_id=protocol.LETTER, **chan
         written.subject,
         written.subject_salt,
         written.body_salt,
+        None,
     )
     return sealed.seal(
         sealed.LETTER,

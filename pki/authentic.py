@@ -161,7 +161,7 @@ def _crl_problem(crl: Crl, signers: _Signers, policy: ValidationPolicy, now: dat
         return f"a revocation list of {name} does not say how long it holds"
     if crl.last_update_utc > now + policy.clock_skew:
         return f"the revocation list of {name} begins only on {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
-    if now > end + policy.max_crl_staleness:
+    if now - policy.max_crl_staleness > end:  # an end may be the last day of the calendar
         return f"the revocation list of {name} is stale: it ended on {end:%Y-%m-%d %H:%M} UTC"
     if not digest_accepted(crl):
         return f"the revocation list of {name} is signed with a weak algorithm"
@@ -350,7 +350,7 @@ def _untimely(response: ocsp.OCSPResponse, policy: ValidationPolicy, now: dateti
     end = response.next_update_utc or begin + policy.ocsp_life
     if begin > now + policy.clock_skew:
         return f"begins only on {begin:%Y-%m-%d %H:%M} UTC"
-    if now > end + policy.max_crl_staleness:
+    if now - policy.max_crl_staleness > end:  # an end may be the last day of the calendar
         return f"is stale: it ended on {end:%Y-%m-%d %H:%M} UTC"
     return ""
 

@@ -115,10 +115,12 @@ def _single(
     response: ocsp.OCSPResponse, certificate: x509.Certificate, issuer: x509.Certificate
 ) -> ocsp.OCSPSingleResponse:
     """The answer to the question (rule 1)."""
-    matching = [each for each in response.responses if _is_about(each, certificate, issuer)]
-    if len(matching) != 1:
+    answers = list(response.responses)
+    if len(answers) != 1:
+        raise refused("it answers more than one question")
+    if not _is_about(answers[0], certificate, issuer):
         raise refused(f"it is not about the certificate of {display_name(certificate.subject)}")
-    return matching[0]
+    return answers[0]
 
 
 def _is_about(single: ocsp.OCSPSingleResponse, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -215,9 +217,9 @@ def _judged(data: bytes, single: ocsp.OCSPSingleResponse, now: datetime, skew: t
     if single.certificate_status is ocsp.OCSPCertStatus.UNKNOWN:
         raise refused("the responder does not know the certificate")
     since = single.this_update_utc
-    until = single.next_update_utc or since + ANSWER_LIFE
     if since > now + skew:
         raise refused(f"it counts only from {since:%Y-%m-%d %H:%M:%S} UTC on")
+    until = single.next_update_utc or since + ANSWER_LIFE
     if until < now:
         raise refused(f"it counted only until {until:%Y-%m-%d %H:%M:%S} UTC")
     return Answer(data, single.revocation_time_utc, since, until)

@@ -48,6 +48,7 @@ class ValidationPolicy:
 
     require_revocation: bool = True  #: no answer about revocation means COULD_NOT_TELL, never VALID
     max_crl_staleness: timedelta = timedelta(hours=6)  #: how long after its nextUpdate a CRL or OCSP answer is used
+    max_enclosed_staleness: timedelta = timedelta(0)  #: the same for data of the past, at that time: see `validator`
     ocsp_life: timedelta = timedelta(minutes=30)  #: of an OCSP answer that names no nextUpdate
     clock_skew: timedelta = timedelta(minutes=5)  #: how far in the future a thisUpdate may lie
     rsa_bits_min: int = RSA_BITS_MIN

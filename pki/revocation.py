@@ -35,7 +35,7 @@ from pki.crls import Crl, Point
 from pki.errors import RevocationUnavailable
 from pki.fetchers import Fetcher
 from pki.identity import display_name
-from pki.revocation_data import Collected, RevocationData
+from pki.revocation_data import Collected, Enclosure, RevocationData
 from pki.revocation_store import Item, Kept, Kind, RevocationStore
 from pki.trust_store import issued_by
 
@@ -126,34 +126,31 @@ class RevocationCache:
         """The data for every certificate of a path (leaf first) but its root, fetched where needed."""
         asked = self._ask(now)
         found = [self._for_one(certificate, issuer, asked) for certificate, issuer in pairwise(path)]
-        data = sum((each.data for each in found), RevocationData())
-        return Collected(data, tuple(dict.fromkeys(problem for each in found for problem in each.problems)))
+        return Collected(
+            _together(each.data for each in found),
+            tuple(dict.fromkeys(problem for each in found for problem in each.problems)),
+        )
 
-    def evidence(self, paths: Iterable[Sequence[x509.Certificate]], now: datetime, max_bytes: int) -> Evidence:
+    def enclose(self, paths: Iterable[Sequence[x509.Certificate]], now: datetime, max_bytes: int) -> Enclosure:
         """The data for all paths within `max_bytes`, for others to verify later.
 
         An OCSP answer stands in for lists that are too large. What fits in neither form is left out and counted.
         """
-        asked, evidence = self._ask(now), Evidence(RevocationData(), 0)
+        asked = self._ask(now)
         pairs = {certificate: issuer for path in paths for certificate, issuer in pairwise(path)}
-        for certificate, issuer in pairs.items():
-            evidence = self._extended(evidence, certificate, issuer, asked, max_bytes)
-        return evidence
-
-    def _extended(
-        self, evidence: Evidence, certificate: x509.Certificate, issuer: x509.Certificate, asked: _Asked, max_bytes: int
-    ) -> Evidence:
-        found = self._for_one(certificate, issuer, asked)
-        extended = evidence.data + found.data
-        if not found.counts(asked.now) and not found.answers:
-            return Evidence(evidence.data, evidence.left_out + 1)
-        if extended.size <= max_bytes:
-            return Evidence(extended, evidence.left_out)
-        answers = self._answers(certificate, issuer, asked, [])
-        extended = evidence.data + RevocationData(ocsp=tuple(answers))
-        if answers and extended.size <= max_bytes:
-            return Evidence(extended, evidence.left_out)
-        return Evidence(evidence.data, evidence.left_out + 1)
+        found = {each: self._for_one(each, issuer, asked) for each, issuer in pairs.items()}
+        chosen = {each: it.data for each, it in found.items() if it.counts(now) or it.answers}
+        shrinkable = {each for each in chosen if not found[each].answers}
+        while chosen and _together(chosen.values()).size > max_bytes:
+            largest = max(chosen, key=lambda each: chosen[each].size)
+            answers = self._answers(largest, pairs[largest], asked, []) if largest in shrinkable else []
+            smaller = RevocationData(ocsp=tuple(answers))
+            if answers and smaller.size < chosen[largest].size:
+                chosen[largest] = smaller
+                shrinkable.remove(largest)
+            else:
+                del chosen[largest]
+        return Enclosure(_together(chosen.values()), len(pairs) - len(chosen))
 
     def _ask(self, now: datetime) -> _Asked:
         return _Asked(now, self._clock(), time.monotonic() + COLLECT_SECONDS_MAX)
@@ -343,14 +340,6 @@ class RevocationCache:
         return Refreshed(item.url, name, held.until, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Revocation data to be sent along. `left_out`: certificates about which none was to be had, or none fitted."""
-
-    data: RevocationData
-    left_out: int
-
-
 class Refresher:
     """A thread that renews the cache ahead of time until it is closed."""
 
@@ -373,6 +362,10 @@ class Refresher:
     def close(self) -> None:
         """End it. A fetch that is under way ends with the program."""
         self._ended.set()
+
+
+def _together(data: Iterable[RevocationData]) -> RevocationData:
+    return sum(data, RevocationData())
 
 
 def _delta_points(certificate: x509.Certificate, lists: Sequence[Crl]) -> list[Point]:

@@ -6,12 +6,7 @@ from: every signature, issuer and date is checked where a path is validated. Bou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
-
-from cryptography import x509
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +36,9 @@ class Collected:
     problems: tuple[str, ...] = ()  #: for people: which datum, where from, what went wrong
 
 
-class RevocationSource(Protocol):
-    """Where revocation data comes from: `revocation.CrlCache`, or `AtHand`."""
-
-    def collect(self, path: Sequence[x509.Certificate], now: datetime) -> Collected:
-        """The data for every certificate of a path (leaf first) but its root. Never raises for a missing one."""
-
-
 @dataclass(frozen=True, slots=True)
-class AtHand:
-    """A source of data that is there already."""
+class Enclosure:
+    """Revocation data to be sent along. `left_out`: certificates about which none was to be had, or none fitted."""
 
     data: RevocationData
-
-    def collect(self, path: Sequence[x509.Certificate], now: datetime) -> Collected:  # noqa: ARG002 - all of it
-        """All of it; validation takes what fits."""
-        return Collected(self.data)
+    left_out: int

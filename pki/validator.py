@@ -5,33 +5,59 @@
 
 Rules: thread-safe; an answer is remembered for `remember_for` and for no longer than the CRLs behind it are looked at
 anew; only VALID and REVOKED are remembered, so that what could not be told is asked again.
+
+About a past moment, the data that is current now counts first. Only where it does not tell, because the CA's servers
+are gone or their lists have dropped an expired certificate, data that was enclosed counts too, together with what is
+kept here, if all of this holds:
+
+  1. nothing that is at hand, however old, names a certificate of the path as revoked at that moment
+  2. the data was current at that moment, with no staleness allowed (`ValidationPolicy.max_enclosed_staleness`)
+  3. it is authentic, and covers the whole path, like any other data
+
+What is at hand now and what was enclosed then differ in one thing: of a revocation between the two only the first
+knows. So an answer that rests on enclosed data says so (`PathResult.detail`), and is not remembered.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
 from cryptography import x509
 
+from pki.authentic import sift
 from pki.fetchers import Fetcher
 from pki.identity import fingerprint
 from pki.path import PathResult, Verdict, find_path, validate_path
 from pki.policy import Purpose, ValidationPolicy
 from pki.revocation import REFETCH_AFTER, CollectionPolicy, RevocationCache
-from pki.revocation_data import RevocationSource
+from pki.revocation_data import Enclosure, RevocationData
+from pki.revocation_entries import first_revoked
 from pki.trust_store import TrustStore
 
 REMEMBER_FOR: Final = timedelta(minutes=5)
 REMEMBERED_MAX: Final = 4096  #: answers
 INTERMEDIATES_MAX: Final = 16  #: certificates that a stranger may send along
 
+BY_ENCLOSED: Final = "told by the revocation data that was sent along"  #: detail of an answer that rests on it
+_FOREVER: Final = timedelta(days=100 * 365)
+
 _Key = tuple[str, Purpose, datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One question: certificates that may help, when the certificate was used, when it is asked, by which rules."""
+
+    helpers: tuple[x509.Certificate, ...]
+    moment: datetime
+    now: datetime
+    policy: ValidationPolicy
 
 
 class IdentityValidator:
@@ -40,7 +66,7 @@ class IdentityValidator:
     def __init__(
         self,
         trust_store: TrustStore,
-        revocation: RevocationSource,
+        revocation: RevocationCache,
         policy: ValidationPolicy | None = None,
         *,
         remember_for: timedelta = REMEMBER_FOR,
@@ -75,10 +101,12 @@ class IdentityValidator:
         extra_intermediates: Iterable[x509.Certificate] = (),
         moment: datetime | None = None,
         purpose: Purpose | None = None,
+        enclosed: RevocationData | None = None,
     ) -> PathResult:
         """The answer about a certificate used at `moment` (None: now), for the policy's purpose or another one.
 
-        Never raises for a bad certificate; `PathResult.require_valid` does.
+        `enclosed`: revocation data from who used it then, not trusted. Never raises for a bad certificate;
+        `PathResult.require_valid` does.
         """
         now = self._clock()
         wanted = purpose or self.policy.purpose
@@ -86,37 +114,86 @@ class IdentityValidator:
         remembered = self._recall(key, now)
         if remembered is not None:
             return remembered
-        helpers = [*self.trust_store.intermediates, *list(extra_intermediates)[:INTERMEDIATES_MAX]]
-        result = self._judge(certificate, helpers, moment or now, now, replace(self.policy, purpose=wanted))
+        helpers = self._helpers(extra_intermediates)
+        asked = _Asked(helpers, moment or now, now, replace(self.policy, purpose=wanted))
+        result, data = self._judge(certificate, asked)
         self._remember(key, now, result)
+        if result.verdict is Verdict.COULD_NOT_TELL and moment is not None and enclosed is not None:
+            return self._judge_then(result, asked, data, enclosed)
         return result
 
-    def _judge(
+    def enclose(
         self,
-        certificate: x509.Certificate,
-        helpers: Sequence[x509.Certificate],
-        moment: datetime,
-        now: datetime,
-        policy: ValidationPolicy,
-    ) -> PathResult:
-        """Find a path, collect revocation data for it, validate all of it."""
-        roots = self.trust_store.roots
-        found = find_path(certificate, anchors=roots, intermediates=helpers, moment=moment, policy=policy)
-        if not found.valid or not policy.require_revocation:
-            return found
-        collected = self._revocation.collect(found.path, now)
-        result = validate_path(
+        certificates: Iterable[tuple[x509.Certificate, Purpose]],
+        extra_intermediates: Iterable[x509.Certificate],
+        max_bytes: int,
+    ) -> Enclosure:
+        """Revocation data about one's own certificates, to be sent along. What has no path is counted as left out."""
+        now, helpers, paths, without = self._clock(), self._helpers(extra_intermediates), [], 0
+        for certificate, purpose in certificates:
+            asked = _Asked(helpers, now, now, replace(self.policy, purpose=purpose))
+            found = self._find(certificate, asked)
+            if found.valid:
+                paths.append(found.path)
+            else:
+                without += 1
+        enclosure = self._revocation.enclose(paths, now, max_bytes)
+        return replace(enclosure, left_out=enclosure.left_out + without)
+
+    def _helpers(self, extra: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+        return (*self.trust_store.intermediates, *list(extra)[:INTERMEDIATES_MAX])
+
+    def _find(self, certificate: x509.Certificate, asked: _Asked) -> PathResult:
+        return find_path(
             certificate,
-            anchors=roots,
-            intermediates=helpers,
-            revocation=collected.data,
-            moment=moment,
-            now=now,
-            policy=policy,
+            anchors=self.trust_store.roots,
+            intermediates=asked.helpers,
+            moment=asked.moment,
+            policy=asked.policy,
         )
+
+    def _judge(self, certificate: x509.Certificate, asked: _Asked) -> tuple[PathResult, RevocationData]:
+        """Find a path, collect revocation data for it, validate all of it. Gives the data too."""
+        found = self._find(certificate, asked)
+        if not found.valid or not asked.policy.require_revocation:
+            return found, RevocationData()
+        collected = self._revocation.collect(found.path, asked.now)
+        result = self._validate(certificate, asked, collected.data)
         if result.verdict is Verdict.COULD_NOT_TELL:
-            return replace(result, detail="; ".join([result.detail, *collected.problems]))
-        return result
+            result = replace(result, detail="; ".join([result.detail, *collected.problems]))
+        return result, collected.data
+
+    def _validate(self, certificate: x509.Certificate, asked: _Asked, data: RevocationData) -> PathResult:
+        return validate_path(
+            certificate,
+            anchors=self.trust_store.roots,
+            intermediates=asked.helpers,
+            revocation=data,
+            moment=asked.moment,
+            now=asked.now,
+            policy=asked.policy,
+        )
+
+    def _judge_then(
+        self, untold: PathResult, asked: _Asked, own: RevocationData, enclosed: RevocationData
+    ) -> PathResult:
+        """What could not be told by what is known now, judged by what was known then (see above)."""
+        lasting = replace(asked.policy, max_crl_staleness=_FOREVER)
+        at_hand = sift(own + enclosed, untold.path, asked.helpers, lasting, asked.now)
+        revoked = first_revoked(untold.path, at_hand, asked.moment)
+        if revoked is not None:
+            return replace(
+                untold,
+                verdict=revoked.verdict,
+                detail=revoked.detail,
+                revoked_at=revoked.revoked_at,
+                revocation_reason=revoked.revocation_reason,
+            )
+        policy = replace(asked.policy, max_crl_staleness=asked.policy.max_enclosed_staleness)
+        then = self._validate(untold.certificate, replace(asked, now=asked.moment, policy=policy), own + enclosed)
+        if then.verdict is Verdict.COULD_NOT_TELL:
+            return replace(untold, detail=f"{untold.detail}; with what was sent along: {then.detail}")
+        return replace(then, detail=BY_ENCLOSED) if then.valid else then
 
     def forget(self) -> None:
         """Drop every remembered answer, after an import or a refresh."""

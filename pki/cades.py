@@ -1,15 +1,15 @@
 """Detached CAdES signatures: the form in which a card signs a document, for people and courts.
 
-A CMS SignedData (RFC 5652) with exactly one signer, no content inside, and the signed attributes of CAdES-B (ETSI
-EN 319 122-1): content-type, message-digest, signing-certificate-v2 (RFC 5035) and, where the caller gives a time,
-signing-time.
+A CMS SignedData (RFC 5652) with exactly one signer, no content inside, and the signed attributes of CAdES-B-B (ETSI
+EN 319 122-1 section 6.3): content-type, message-digest, signing-certificate-v2 (RFC 5035) and signing-time.
 `openssl cms -verify -binary -purpose any -inform DER -content DOCUMENT` accepts it without this software.
 
-Rules of verification: one form only. What was read is put together again and must give the same bytes, so that BER,
-unknown fields, unsigned attributes, unsorted sets and trailing bytes are all refused at once. Not covered by the
-signature are the accompanying certificates: they are hints for building the path, nothing more. An ECDSA signature has
-a second valid form (s and n - s): whoever needs a unique object hashes it, and does not take two signatures for two
-acts.
+Rules of verification: one form only. Each part is checked and refused for its own reason; then what was read is put
+together again and must give the same bytes, so that BER, unknown fields and anything overlooked is refused too. The
+signing time is a claim of the signer: it is made always, may be absent where another maker left it out, and nothing
+rests on it. Not covered by the signature are the accompanying certificates: they are hints for building the path,
+nothing more. An ECDSA signature has a second valid form (s and n - s): whoever needs a unique object hashes it, and
+does not take two signatures for two acts.
 
 This module does not say whether the certificate may be believed; that is `validator`.
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from asn1crypto import algos, cms, core, tsp
+from asn1crypto import algos, cms, core, parser, tsp
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -38,11 +38,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.errors import CertificateError, SignatureInvalid
 from pki.identity import fingerprint, load_certificate
+from pki.policy import RSA_BITS_MAX, RSA_BITS_MIN
 from pki.tokens.profiles import CardKeyUse
 
 SIGNATURE_BYTES_MAX: Final = 64 * 1024  #: a whole CMS object; with RSA-4096 and a chain of four it needs about 10 KiB
 CERTIFICATES_MAX: Final = 8  #: the signer's and those that accompany it
-RSA_BITS_MIN: Final = 2048
 _PSS_SALT_BYTES: Final = 32
 _CURVES: Final = ("secp256r1", "secp384r1")
 _MANDATORY: Final = ("content_type", "message_digest", "signing_certificate_v2")
@@ -87,13 +87,13 @@ def sign_document(
 ) -> bytes:
     """Sign a document with a card: a detached CMS SignedData in DER.
 
-    `chain` are intermediates to send along (no root). Raises what the card raises, and SignatureInvalid when the card's
-    own signature does not hold.
+    `chain` are intermediates to send along (no root); `signing_time` is now when None. Raises what the card raises, and
+    SignatureInvalid when the card's own signature does not hold.
     """
     certificate = card.certificate(use)
     if certificate is None:
         raise _invalid(f"the card has no {use.value} certificate")
-    attributes = _attributes(document, certificate, signing_time)
+    attributes = _attributes(document, certificate, signing_time or datetime.now(UTC))
     accompanying = [c for c in chain if fingerprint(c) != fingerprint(certificate)]
     parts = _Parts(
         certificates=tuple(_asn1(c) for c in (certificate, *accompanying)),
@@ -165,14 +165,13 @@ class _Parts:
 # --- making ---------------------------------------------------------------------------------------------------------
 
 
-def _attributes(document: bytes, certificate: x509.Certificate, signing_time: datetime | None) -> cms.CMSAttributes:
+def _attributes(document: bytes, certificate: x509.Certificate, signing_time: datetime) -> cms.CMSAttributes:
     attributes = [
         _attribute("content_type", "data"),
         _attribute("message_digest", hashlib.sha256(document).digest()),
         _attribute("signing_certificate_v2", _signing_certificate(certificate)),
+        _attribute("signing_time", _time(signing_time)),
     ]
-    if signing_time is not None:
-        attributes.append(_attribute("signing_time", _time(signing_time)))
     # Sorted here, as DER wants (X.690 section 11.6): asn1crypto keeps the order in which a set is given.
     return cms.CMSAttributes(sorted(attributes, key=lambda attribute: attribute.dump()))
 
@@ -234,6 +233,8 @@ def _malformed_is_invalid() -> Iterator[None]:
 
 def _parse(cms_der: bytes) -> _Parts:
     """Take the structure apart, and refuse it unless the parts give the same bytes again."""
+    if parser.peek(cms_der) != len(cms_der):
+        raise _invalid("bytes follow after its end")
     parts = _take_apart(cms_der)
     if parts.assemble() != cms_der:
         raise _invalid("its encoding is not the one canonical form (DER, nothing added)")
@@ -241,64 +242,106 @@ def _parse(cms_der: bytes) -> _Parts:
 
 
 def _take_apart(cms_der: bytes) -> _Parts:
-    info = cms.ContentInfo.load(cms_der, strict=True)
+    info = cms.ContentInfo.load(cms_der)
     if info["content_type"].native != "signed_data":
-        raise ValueError("not SignedData")
+        raise _invalid("it is CMS, but not SignedData")
     content = info["content"]
-    signer_infos = content["signer_infos"]
-    certificates = content["certificates"]
-    if len(signer_infos) != 1 or len(content["digest_algorithms"]) != 1:
-        raise ValueError("not exactly one signer and one digest")
-    if not 1 <= len(certificates) <= CERTIFICATES_MAX:
-        raise ValueError("too few or too many certificates")
-    signer_info = signer_infos[0]
+    _check_content(content)
+    signer_info = content["signer_infos"][0]
+    _check_signer_info(signer_info)
+    digest_algorithm = _digest_algorithm(signer_info["digest_algorithm"])
+    if content["digest_algorithms"][0].dump() != digest_algorithm.dump():
+        raise _invalid("it announces another digest than the signer used")
     return _Parts(
-        certificates=tuple(_x509_choice(choice) for choice in certificates),
-        sid=_issuer_and_serial(signer_info["sid"]),
+        certificates=tuple(_x509_choice(choice) for choice in content["certificates"]),
+        sid=signer_info["sid"],
         attributes=_rebuilt_attributes(signer_info["signed_attrs"]),
-        digest_algorithm=_digest_algorithm(signer_info["digest_algorithm"]),
+        digest_algorithm=digest_algorithm,
         signature_algorithm=_signature_algorithm(signer_info["signature_algorithm"]),
         signature=bytes(signer_info["signature"].native),
     )
 
 
+def _check_content(content: cms.SignedData) -> None:
+    """Everything in SignedData but its signer (RFC 5652 section 5.1)."""
+    if content["version"].native != "v1":
+        raise _invalid("its version is not 1")
+    if len(content["signer_infos"]) != 1:
+        raise _invalid(f"it has {len(content['signer_infos'])} signers, not exactly one")
+    if len(content["digest_algorithms"]) != 1:
+        raise _invalid(f"it names {len(content['digest_algorithms'])} digests, not exactly one")
+    if content["encap_content_info"]["content_type"].native != "data":
+        raise _invalid("what it signs is not of type id-data")
+    if not isinstance(content["encap_content_info"]["content"], core.Void) and (
+        content["encap_content_info"]["content"].native is not None
+    ):
+        raise _invalid("the document is inside of it: the signature must be detached")
+    if not 1 <= len(content["certificates"]) <= CERTIFICATES_MAX:
+        raise _invalid(f"it brings {len(content['certificates'])} certificates, not 1 to {CERTIFICATES_MAX}")
+    if content["crls"].native is not None:
+        raise _invalid("it brings revocation lists")
+
+
+def _check_signer_info(signer_info: cms.SignerInfo) -> None:
+    """RFC 5652 section 5.3: version 1, named by issuer and serial number, attributes signed and none unsigned."""
+    if signer_info["sid"].name != "issuer_and_serial_number":
+        raise _invalid("its signer is not named by issuer and serial number")
+    if signer_info["version"].native != "v1":
+        raise _invalid("the version of its signer is not 1")
+    if signer_info["signed_attrs"].native is None:
+        raise _invalid("it has no signed attributes")
+    if signer_info["unsigned_attrs"].native is not None:
+        raise _invalid("it has attributes that are not signed")
+
+
 def _x509_choice(choice: cms.CertificateChoices) -> asn1_x509.Certificate:
     if choice.name != "certificate":
-        raise ValueError("an accompanying certificate is not X.509")
+        raise _invalid("an accompanying certificate is not X.509")
     return choice.chosen
-
-
-def _issuer_and_serial(sid: cms.SignerIdentifier) -> cms.SignerIdentifier:
-    if sid.name != "issuer_and_serial_number":
-        raise ValueError("the signer is not named by issuer and serial number")
-    return sid
 
 
 def _rebuilt_attributes(attributes: cms.CMSAttributes) -> cms.CMSAttributes:
     """The signed attributes, each known, each once with one value, in DER order and DER form."""
     kinds = [attribute["type"].native for attribute in attributes]
-    if len(set(kinds)) != len(kinds) or not set(_MANDATORY) <= set(kinds) <= {*_MANDATORY, *_OPTIONAL}:
-        raise ValueError("signed attributes are missing, repeated or unknown")
-    if any(len(attribute["values"]) != 1 for attribute in attributes):
-        raise ValueError("a signed attribute has more than one value")
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise _invalid(f"the signed attribute {_shown(kind)} stands in it twice")
+        if kind not in _MANDATORY and kind not in _OPTIONAL:
+            raise _invalid(f"the signed attribute {_shown(kind)} is not known here")
+    for kind in _MANDATORY:
+        if kind not in kinds:
+            raise _invalid(f"the signed attribute {_shown(kind)} is missing")
+    for attribute in attributes:
+        if len(attribute["values"]) != 1 or attribute["values"][0].native is None:
+            raise _invalid(f"the signed attribute {_shown(attribute['type'].native)} has not exactly one value")
+        if attribute["type"].native == "signing_time":
+            _check_time(attribute["values"][0])
     encoded = [attribute.dump(force=True) for attribute in attributes]
-    if any(attribute["values"][0].native is None for attribute in attributes):
-        raise ValueError("a signed attribute is empty")
     if encoded != sorted(encoded):
-        raise ValueError("the signed attributes are not in DER order")
+        raise _invalid("its signed attributes are not in DER order")
     return cms.CMSAttributes([cms.CMSAttribute.load(der, strict=True) for der in encoded])
+
+
+def _check_time(value: cms.Time) -> None:
+    """A moment has one form: UTC, whole seconds, GeneralizedTime from 2050 on (RFC 5652 section 11.3)."""
+    if bytes(value.dump()) != bytes(_time(value.native).dump()):
+        raise _invalid("its signing time is not in the form that the standard asks for")
+
+
+def _shown(kind: str) -> str:
+    return kind.replace("_", "-")
 
 
 def _digest_algorithm(algorithm: algos.DigestAlgorithm) -> algos.DigestAlgorithm:
     """SHA-256, with the parameters absent or NULL (RFC 5754 section 2 accepts both)."""
     if algorithm.dump() not in _DIGEST_FORMS:
-        raise ValueError("the digest is not SHA-256")
+        raise _invalid("its digest is not SHA-256")
     return algorithm
 
 
 def _signature_algorithm(algorithm: algos.SignedDigestAlgorithm) -> algos.SignedDigestAlgorithm:
     if algorithm.dump() not in _SIGNATURE_FORMS:
-        raise ValueError("the signature algorithm is not one that is accepted here")
+        raise _invalid("its signature algorithm, or a parameter of it, is not one that is accepted here")
     return algorithm
 
 
@@ -366,8 +409,8 @@ def _check_signature(parts: _Parts, signer: x509.Certificate) -> SignatureAlgori
     try:
         key = signer.public_key()
         if isinstance(key, rsa.RSAPublicKey) and algorithm is not SignatureAlgorithm.ECDSA_SHA256:
-            if key.key_size < RSA_BITS_MIN:
-                raise _invalid(f"its RSA key has {key.key_size} bits, fewer than {RSA_BITS_MIN}")
+            if not RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX:
+                raise _invalid(f"its RSA key has {key.key_size} bits, not {RSA_BITS_MIN} to {RSA_BITS_MAX}")
             key.verify(parts.signature, signed, _padding(algorithm), hashes.SHA256())
         elif isinstance(key, ec.EllipticCurvePublicKey) and algorithm is SignatureAlgorithm.ECDSA_SHA256:
             if key.curve.name not in _CURVES:

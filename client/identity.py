@@ -19,13 +19,14 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from client.context import Context
+from client.context import Context, OpenCard
 from client.errors import CheckFailed, NotFound
 from client.state.session import LiveSession
-from crypto_core import commands, documents
+from crypto_core import commands, documents, limits
 from crypto_core.commands import ErrorCode, Person, RefusedByRepository
 from crypto_core.documents import Party, Registration, SignedDocument
 from crypto_core.errors import BindingMismatch
+from crypto_core.evidence import Evidence
 from crypto_core.ids import Digest, Milliseconds, UserId
 from crypto_core.keys import SealingPublicKey
 from crypto_core.moments import to_datetime
@@ -33,6 +34,7 @@ from crypto_core.suite import sha256
 from pki import cades, identity
 from pki.identity import CertificateSummary
 from pki.policy import Purpose
+from pki.revocation_data import RevocationData
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +206,34 @@ def require_signed(signed: SignedDocument, signer: VerifiedPerson) -> None:
     cades.verify_document(signed.document, signed.signature, certificate=signer.signing)
 
 
-def require_good_then(context: Context, signer: VerifiedPerson, moment: Milliseconds) -> None:
-    """Raises PathInvalid unless the signer's certificates were valid and not revoked at `moment`."""
-    paths = [
-        context.validator.validate(certificate, signer.intermediates, to_datetime(moment), purpose).require_valid().path
+def require_good_then(
+    context: Context, signer: VerifiedPerson, moment: Milliseconds, evidence: Evidence | None = None
+) -> bool:
+    """Raises PathInvalid unless the signer's certificates were valid and not revoked at `moment`.
+
+    Says whether that rests on the evidence that was sent along, because what can be asked today does not tell.
+    """
+    enclosed = RevocationData(evidence.crls, evidence.ocsp) if evidence else None
+    results = [
+        context.validator.validate(certificate, signer.intermediates, to_datetime(moment), purpose, enclosed)
         for certificate, purpose in _certificates(signer)
     ]
+    paths = [result.require_valid().path for result in results]
     if signer.signature is not None:
         identity.same_citizen(signer.authentication, signer.signature, (paths[0], paths[1]))
+    return any(result.by_enclosed for result in results)
+
+
+def evidence_about(context: Context, card: OpenCard, *, signs_with_signature_key: bool) -> Evidence:
+    """What says today that the certificates of the own registration are not revoked, to be sealed with a document."""
+    certificates = [(card.authentication, Purpose.AUTHENTICATION)]
+    if signs_with_signature_key and card.signature is not None:
+        certificates.append((card.signature, Purpose.SIGNATURE))
+    with context.settings.waiting("the revocation lists"):
+        found = context.validator.enclose(
+            certificates, card.card.certificates(), limits.EVIDENCE_BYTES, limits.EVIDENCE_ITEMS
+        )
+    return Evidence(found.data.crls, found.data.ocsp, min(found.left_out, limits.EVIDENCE_ITEMS))
 
 
 def _certificates(person: VerifiedPerson) -> list[tuple[x509.Certificate, Purpose]]:

@@ -27,6 +27,7 @@ from crypto_core import limits, moments, sealed
 from crypto_core.commands import BoxEntry, RefusedByRepository
 from crypto_core.documents import Party, SignedDocument
 from crypto_core.errors import BindingMismatch, DecryptionFailed, Malformed, ProtocolError
+from crypto_core.evidence import Evidence
 from crypto_core.ids import Milliseconds
 from crypto_core.letter import OpenedHead
 from crypto_core.mailbox import Entry
@@ -35,6 +36,8 @@ from pki.errors import PkiError
 T = TypeVar("T")
 
 CHANGED = "It was changed after it was signed, or put together from several. Do not trust it."
+_GOOD_THEN = "card valid and not revoked when it was accepted"
+_NOT_GOOD_THEN = "The signer's card was not good at that time, or it cannot be told. Do not rely on it."
 _ASK = "Do not act on it; ask the sender in another way, and tell the operator of the repository."
 
 
@@ -70,8 +73,11 @@ class Judgement:
     def good(self) -> bool:
         return all(check.passed for check in self.checks)
 
-    def attempt(self, name: str, holds: str, fails: str, act: Callable[[], T]) -> T | None:
-        """The value of `act`, None if it refused. Refusals of the repository and lost connections pass through."""
+    def attempt(self, name: str, holds: str | Callable[[T], str], fails: str, act: Callable[[], T]) -> T | None:
+        """The value of `act`, on which `holds` may depend; None if it refused.
+
+        Refusals of the repository and lost connections pass through.
+        """
         try:
             value = act()
         except RefusedByRepository:
@@ -80,7 +86,7 @@ class Judgement:
             meaning = _other_key(error) or fails
             self.checks.append(Check(name, passed=False, meaning=meaning, reason=str(error)))
             return None
-        self.checks.append(Check(name, passed=True, meaning=holds))
+        self.checks.append(Check(name, passed=True, meaning=holds if isinstance(holds, str) else holds(value)))
         return value
 
 
@@ -92,7 +98,14 @@ def judge_head(context: Context, session: LiveSession, registry: Registry, box: 
     sender = None
     if opened is not None:
         sender = judge_signer(
-            context, registry, judgement, opened.letter.from_, opened.signed, opened.letter.time, box.entry.time
+            context,
+            registry,
+            judgement,
+            opened.letter.from_,
+            opened.signed,
+            opened.letter.time,
+            box.entry.time,
+            opened.evidence,
         )
     return JudgedHead(box.entry, box.read, opened, sender, tuple(judgement.checks))
 
@@ -105,8 +118,12 @@ def judge_signer(
     signed: SignedDocument,
     claimed: Milliseconds,
     accepted: Milliseconds,
+    evidence: Evidence | None,
 ) -> VerifiedPerson | None:
-    """The checks `sender` to `time` of a letter or a receipt that is in the mailbox since `accepted`."""
+    """The checks `sender` to `time` of a letter or a receipt that is in the mailbox since `accepted`.
+
+    `evidence` came with it, and is verified here like anything else.
+    """
     signer = judgement.attempt(
         "sender",
         "from a registered citizen",
@@ -124,9 +141,9 @@ def judge_signer(
     )
     judgement.attempt(
         "certificate",
-        "card valid and not revoked when it was accepted",
-        "The signer's card was not good at that time, or it cannot be told. Do not rely on it.",
-        lambda: identity.require_good_then(context, signer, accepted),
+        lambda by_evidence: f"{_GOOD_THEN}, by evidence that came with it" if by_evidence else _GOOD_THEN,
+        _NOT_GOOD_THEN + _left_out(evidence),
+        lambda: identity.require_good_then(context, signer, accepted, evidence),
     )
     judgement.attempt(
         "time",
@@ -135,6 +152,17 @@ def judge_signer(
         lambda: moments.require_within(claimed, accepted, limits.CLOCK_SKEW_MS, "the signed document"),
     )
     return signer
+
+
+def _left_out(evidence: Evidence | None) -> str:
+    """What to add where a card cannot be judged, and its owner could not send everything along."""
+    if evidence is None:
+        return " No evidence about revocation came with it."
+    if evidence.left_out:
+        return (
+            f" The evidence that came with it leaves {evidence.left_out} certificates out, for want of it or of room."
+        )
+    return ""
 
 
 def require_passed(what: str, checks: tuple[Check, ...]) -> None:

@@ -131,8 +131,10 @@ class RevocationCache:
             tuple(dict.fromkeys(problem for each in found for problem in each.problems)),
         )
 
-    def enclose(self, paths: Iterable[Sequence[x509.Certificate]], now: datetime, max_bytes: int) -> Enclosure:
-        """The data for all paths within `max_bytes`, for others to verify later.
+    def enclose(
+        self, paths: Iterable[Sequence[x509.Certificate]], now: datetime, max_bytes: int, max_items: int
+    ) -> Enclosure:
+        """The data for all paths, for others to verify later: within `max_bytes`, and `max_items` of either kind.
 
         An OCSP answer stands in for lists that are too large. What fits in neither form is left out and counted.
         """
@@ -141,7 +143,7 @@ class RevocationCache:
         found = {each: self._for_one(each, issuer, asked) for each, issuer in pairs.items()}
         chosen = {each: it.data for each, it in found.items() if it.counts(now) or it.answers}
         shrinkable = {each for each in chosen if not found[each].answers}
-        while chosen and _together(chosen.values()).size > max_bytes:
+        while not _fits(_together(chosen.values()), max_bytes, max_items):
             largest = max(chosen, key=lambda each: chosen[each].size)
             answers = self._answers(largest, pairs[largest], asked, []) if largest in shrinkable else []
             smaller = RevocationData(ocsp=tuple(answers))
@@ -366,6 +368,10 @@ class Refresher:
 
 def _together(data: Iterable[RevocationData]) -> RevocationData:
     return sum(data, RevocationData())
+
+
+def _fits(data: RevocationData, max_bytes: int, max_items: int) -> bool:
+    return data.size <= max_bytes and max(len(data.crls), len(data.ocsp)) <= max_items
 
 
 def _delta_points(certificate: x509.Certificate, lists: Sequence[Crl]) -> list[Point]:

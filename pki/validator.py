@@ -15,7 +15,7 @@ kept here, if all of this holds:
   3. it is authentic, and covers the whole path, like any other data
 
 What is at hand now and what was enclosed then differ in one thing: of a revocation between the two only the first
-knows. So an answer that rests on enclosed data says so (`PathResult.detail`), and is not remembered.
+knows. So an answer that rests on enclosed data says so (`PathResult.by_enclosed`), and is not remembered.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ REMEMBER_FOR: Final = timedelta(minutes=5)
 REMEMBERED_MAX: Final = 4096  #: answers
 INTERMEDIATES_MAX: Final = 16  #: certificates that a stranger may send along
 
-BY_ENCLOSED: Final = "told by the revocation data that was sent along"  #: detail of an answer that rests on it
 _FOREVER: Final = timedelta(days=100 * 365)
 
 _Key = tuple[str, Purpose, datetime | None]
@@ -127,6 +126,7 @@ class IdentityValidator:
         certificates: Iterable[tuple[x509.Certificate, Purpose]],
         extra_intermediates: Iterable[x509.Certificate],
         max_bytes: int,
+        max_items: int,
     ) -> Enclosure:
         """Revocation data about one's own certificates, to be sent along. What has no path is counted as left out."""
         now, helpers, paths, without = self._clock(), self._helpers(extra_intermediates), [], 0
@@ -137,7 +137,7 @@ class IdentityValidator:
                 paths.append(found.path)
             else:
                 without += 1
-        enclosure = self._revocation.enclose(paths, now, max_bytes)
+        enclosure = self._revocation.enclose(paths, now, max_bytes, max_items)
         return replace(enclosure, left_out=enclosure.left_out + without)
 
     def _helpers(self, extra: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
@@ -193,7 +193,7 @@ class IdentityValidator:
         then = self._validate(untold.certificate, replace(asked, now=asked.moment, policy=policy), own + enclosed)
         if then.verdict is Verdict.COULD_NOT_TELL:
             return replace(untold, detail=f"{untold.detail}; with what was sent along: {then.detail}")
-        return replace(then, detail=BY_ENCLOSED) if then.valid else then
+        return replace(then, by_enclosed=then.valid)
 
     def forget(self) -> None:
         """Drop every remembered answer, after an import or a refresh."""

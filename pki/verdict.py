@@ -80,6 +80,7 @@ class PathResult:
     detail: str = ""  #: the technical reason, one sentence
     revoked_at: datetime | None = None
     revocation_reason: str | None = None
+    by_enclosed: bool = False  #: valid by data that was sent along with what was signed, not by what is known today
 
     @property
     def valid(self) -> bool:

@@ -62,7 +62,8 @@ def _send(context: Context, live: LiveSession, opened: read.Opened) -> ReceiptSe
     use = CardKeyUse.SIGNATURE if own.signs_with_signature_key else CardKeyUse.AUTHENTICATION
     with context.own_card(live) as card:
         signed = card.sign(document, use)
-    command = commands.Receipt(receipt.seal(document, signed.signature, live.repository, readers))
+        evidence = identity.evidence_about(context, card, signs_with_signature_key=own.signs_with_signature_key)
+    command = commands.Receipt(receipt.seal(document, signed.signature, live.repository, readers, evidence))
     floor = mailbox.own_mailbox(context, live).floor()
     letter_id = opened.head.letter.id
     try:

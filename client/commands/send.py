@@ -70,10 +70,11 @@ def send(context: Context, to: Sequence[str], body: bytes, subject: str = "") ->
     use = CardKeyUse.SIGNATURE if own.signs_with_signature_key else CardKeyUse.AUTHENTICATION
     with context.own_card(live) as card:
         signed = card.sign(draft.document, use)
+        evidence = identity.evidence_about(context, card, signs_with_signature_key=own.signs_with_signature_key)
     readers: dict[UserId, SealingPublicKey] = {person.user: person.sealing for person in people}
     readers[me] = own_key
     readers = {user: key for user, key in readers.items() if user == me or user in draft.letter.to}
-    parts = letter.seal(draft, signed.signature, readers)
+    parts = letter.seal(draft, signed.signature, readers, evidence)
     command = commands.Send(parts.head, parts.body)
     floor = mailbox.own_mailbox(context, live).floor()
     try:

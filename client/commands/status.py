@@ -151,7 +151,14 @@ def _judge(
     reader: VerifiedPerson | None = None
     if opened is not None:
         reader = opening.judge_signer(
-            context, registry, judgement, opened.receipt.reader, opened.signed, opened.receipt.time, box.entry.time
+            context,
+            registry,
+            judgement,
+            opened.receipt.reader,
+            opened.signed,
+            opened.receipt.time,
+            box.entry.time,
+            opened.evidence,
         )
     user = box.entry.routing.author
     verified = judgement.good and opened is not None and reader is not None

@@ -25,7 +25,7 @@ from pki.revocation_data import Enclosure, RevocationData
 from pki.test_ca import Holder, TestCa
 from pki.test_responder import TestResponder
 from pki.trust_store import TrustStore
-from pki.validator import BY_ENCLOSED, IdentityValidator
+from pki.validator import IdentityValidator
 from tests.support.revocation_server import RevocationServer
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -67,9 +67,9 @@ class World:
         kept = RevocationCache(self.folder / cache, fetcher, clock=self.clock)
         return IdentityValidator(store, kept, remember_for=timedelta(0), clock=self.clock)
 
-    def enclose(self, certificate=None, limit=LIMIT, cache="the author's"):
+    def enclose(self, certificate=None, limit=LIMIT, items=16, cache="the author's"):
         found = [(certificate or self.leaf, Purpose.AUTHENTICATION)]
-        return self.validator(cache).enclose(found, (), limit)
+        return self.validator(cache).enclose(found, (), limit, items)
 
     def ask(self, moment=ACCEPTED, enclosed=None, **where):
         found = enclosed.data if isinstance(enclosed, Enclosure) else enclosed
@@ -140,7 +140,7 @@ def test_when_the_servers_are_gone_what_was_enclosed_tells(world):
     world.clock.now = ACCEPTED + 3 * 365 * DAY
     world.go()
     result = world.ask(ACCEPTED, enclosed)
-    assert (result.verdict, result.detail) == (Verdict.VALID, BY_ENCLOSED)
+    assert (result.verdict, result.by_enclosed) == (Verdict.VALID, True)
 
 
 def test_without_it_nobody_can_tell_and_the_reason_names_what_is_missing(world):
@@ -158,14 +158,14 @@ def test_a_card_that_expired_before_the_current_list_is_told_by_what_was_enclose
     world.ca.publish_crls()
     world.publish()
     assert world.ask(ACCEPTED).verdict is Verdict.COULD_NOT_TELL
-    assert world.ask(ACCEPTED, enclosed).detail == BY_ENCLOSED
+    assert world.ask(ACCEPTED, enclosed).by_enclosed
 
 
 def test_newer_data_of_ones_own_comes_first(world):
     enclosed = world.enclose()
     world.clock.now = ACCEPTED + DAY
     result = world.ask(ACCEPTED, enclosed)
-    assert (result.verdict, result.detail) == (Verdict.VALID, "")
+    assert (result.verdict, result.by_enclosed) == (Verdict.VALID, False)
 
 
 def test_it_says_nothing_about_now(world):
@@ -279,7 +279,7 @@ def test_lists_are_enclosed_once_each_and_nothing_else(world):
         Holder.named("Bruno Antunes"), world.leaf.public_key(), world.leaf.public_key()
     )
     both = [(other.authentication, Purpose.AUTHENTICATION), (other.signature, Purpose.SIGNATURE)]
-    found = world.validator().enclose(both, (), LIMIT)
+    found = world.validator().enclose(both, (), LIMIT, 16)
     names = {"root", "card", "authentication", "authentication-delta", "signature", "signature-delta"}
     assert set(found.data.crls) == {(world.ca.crl_folder / f"{name}.crl").read_bytes() for name in names}
     assert (len(found.data.crls), found.data.ocsp, found.left_out) == (6, (), 0)
@@ -304,11 +304,16 @@ def test_an_answer_stands_for_a_list_that_is_too_large(world):
     assert found.data.size <= LIMIT
     world.go()
     world.clock.now = ACCEPTED + DAY
-    assert world.ask(ACCEPTED, found).detail == BY_ENCLOSED
+    assert world.ask(ACCEPTED, found).by_enclosed
 
 
 def test_what_fits_in_no_form_is_left_out_and_counted(world):
     assert world.enclose(limit=100) == Enclosure(RevocationData(), left_out=3)
+
+
+def test_items_are_bounded_too(world):
+    found = world.enclose(items=3)
+    assert (len(found.data.crls), found.left_out) == (2, 1)
 
 
 def test_what_is_not_to_be_had_is_left_out_and_counted(world):

@@ -1,9 +1,15 @@
 """Processor time of a SEND in the worker, by stage, against the bare primitives that it cannot do without.
 
-The stages before and after the database are measured here, in this process, on envelopes like those of the load
-processes, with the same functions of `crypto_core` that the worker calls. What they do not explain of the time that the
-worker processes used (proc(5)) is the stage `store_publish`: the database, the broker, and everything between. Its
-floor is what a plain worker used for taking, inserting, answering and acknowledging a message of the same size.
+The workers themselves tell what each stage used (`repository_worker.metrics`), and the system what the whole process
+used (proc(5)). What no stage explains is taking messages from the broker, and belongs to `publish`.
+
+    row       stages of the worker   its floor
+    decode    decode, decide         cbor2 and SHA-256 over the envelope, the request and the letter's head and body
+    verify    verify                 one Ed25519 verification
+    open      open                   one HKDF and one AES-GCM
+    store     look, store            what a plain worker that inserts uses more than one that only answers
+    seal      seal                   the signatures of two heads and the reply, one HKDF and one AES-GCM
+    publish   publish, and the rest  a plain worker that takes, answers and acknowledges
 
 The bare primitives are calls of `cryptography` and `cbor2` with everything else prepared. Each figure is milliseconds
 of one SEND to one recipient.
@@ -15,7 +21,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import Final
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -26,75 +32,96 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from bench.figures import Better, Measure
 from bench.people import Citizen, now_ms
 from bench.plan import Plan, messages_of_a_run
-from bench.world import World, cpu_seconds
-from crypto_core import commands, cose, envelope, letter, limits, mailbox, sealed, suite
-from crypto_core.commands import Send, SendResult
+from bench.world import ECHO, FLOOR, Child, World, cpu_seconds
+from crypto_core import commands, envelope, letter
+from crypto_core.commands import Send
 from crypto_core.documents import Party
 from crypto_core.envelope import TrafficKeys
 from crypto_core.ids import Digest, RepositoryId, new_letter_id, new_nonce, new_session_id
 from crypto_core.keys import SigningKey
-from crypto_core.mailbox import Head
 from pki.tokens.profiles import CardKeyUse
+from repository_worker.metrics import Stage
 
-ROUNDS = 200  #: SENDs of one repetition, in this process
+ROUNDS = 200  #: calls of each bare primitive in one repetition
 WARM_UP = 100  #: SENDs a load process before the first repetition
 FLOOR_FEWEST = 1_000  #: plain messages a load process: processor time is counted in hundredths of a second
 AIM, BOUND = 2.0, 3.0
 MILLISECOND = 1e-3
 HEADS = 2  #: signed heads in the reply: the sender's mailbox and one recipient's
 
-Work = Callable[[], object]
+#: What each row holds; everything else that a worker used is `publish`.
+ROWS: Final[dict[str, tuple[Stage, ...]]] = {
+    "decode": (Stage.DECODE, Stage.DECIDE),
+    "verify": (Stage.VERIFY,),
+    "open": (Stage.OPEN,),
+    "store": (Stage.LOOK, Stage.STORE),
+    "seal": (Stage.SEAL,),
+}
+FLOORS: Final = {
+    "decode": "cbor2 and SHA-256",
+    "verify": "one Ed25519 verification",
+    "open": "one HKDF, one AES-GCM",
+    "store": "a plain worker's insert_many",
+    "seal": "three Ed25519 signatures, one HKDF, one AES-GCM",
+    "publish": "a plain worker: take, answer, acknowledge",
+}
 
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a worker does, and the least that could do it."""
-
-    name: str
-    ours: Work
-    bare: Work
+Figures = dict[str, list[float]]
 
 
 def cpu_by_stage(world: World, plan: Plan) -> Iterable[Measure]:
-    """One figure a stage, and the sum."""
-    stages = _stages(world.stack.descriptor.repository, world.people[0][0], world.people[0][1])
-    ours: dict[str, list[float]] = {each.name: [] for each in stages}
-    bare: dict[str, list[float]] = {each.name: [] for each in stages}
+    """One figure a row of `FLOORS`, and the sum."""
+    bare = Bare.of(world.stack.descriptor.repository, *world.people[0][:2])
+    ours: Figures = {name: [] for name in FLOORS}
+    floor: Figures = {name: [] for name in FLOORS}
     total: list[float] = []
-    store: list[float] = []
-    floor: list[float] = []
-    plain_store: list[float] = []
     size, reply, count = _sizes(world)
-    with world.plain_workers("insert", reply) as plain:
+    with world.plain_workers("insert", reply) as inserting, world.plain_workers("echo", reply, ECHO) as answering:
         for number in range(plan.repetitions):
             world.say(f"processor time, repetition {number + 1} of {plan.repetitions}")
-            for each in stages:
-                ours[each.name].append(_milliseconds(each.ours))
-                bare[each.name].append(_milliseconds(each.bare))
-            world.prepare(world.loads, kind="send", count=count, bytes=1024)
-            pids = [each.pid for each in world.stack.workers]
-            before = cpu_seconds(pids)
-            played = world.play(world.loads)
-            total.append((cpu_seconds(pids) - before) / played.messages / MILLISECOND)
-            store.append(max(0.0, total[-1] - sum(figures[-1] for figures in ours.values())))
-            pids = [each.pid for each in plain]
-            before = cpu_seconds(pids)
-            played = world.play_floor(world.loads, max(FLOOR_FEWEST, count), size)
-            plain_store.append((cpu_seconds(pids) - before) / played.messages / MILLISECOND)
-            floor.append(plain_store[-1] + sum(figures[-1] for figures in bare.values()))
-    for each in stages:
-        yield _measure(f"cpu_send_{each.name}", ours[each.name], bare[each.name], "the bare primitives")
-    yield _measure("cpu_send_store_publish", store, plain_store, "a plain worker: take, insert, answer, acknowledge")
-    yield _measure("cpu_send", total, floor, "the sum of the bare primitives and the plain worker", AIM, BOUND)
+            total.append(_measure_ours(world, count, ours))
+            echo = _plain(world, answering, ECHO, max(FLOOR_FEWEST, count), size)
+            insert = _plain(world, inserting, FLOOR, max(FLOOR_FEWEST, count), size)
+            for name, work in bare.works().items():
+                floor[name].append(_milliseconds(work))
+            floor["publish"].append(echo)
+            floor["store"].append(max(0.0, insert - echo))
+    for name, what in FLOORS.items():
+        yield _row(f"cpu_send_{name}", ours[name], floor[name], what)
+    sums = [sum(runs) for runs in zip(*floor.values(), strict=True)]
+    yield _row("cpu_send", total, sums, "the sum of the bare primitives and the plain workers", AIM, BOUND)
 
 
-def _measure(
+def _measure_ours(world: World, count: int, ours: Figures) -> float:
+    """Adds the figures of one repetition, and gives their sum."""
+    world.prepare(world.loads, kind="send", count=count, bytes=1024)
+    pids = [each.pid for each in world.stack.workers]
+    before, stages_before = cpu_seconds(pids), world.stage_seconds()
+    played = world.play(world.loads)
+    total = (cpu_seconds(pids) - before) / played.messages / MILLISECOND
+    stages = world.stage_seconds()
+    for name, parts in ROWS.items():
+        used = sum(stages[each.value] - stages_before[each.value] for each in parts)
+        ours[name].append(used / played.messages / MILLISECOND)
+    ours["publish"].append(max(0.0, total - sum(ours[name][-1] for name in ROWS)))
+    return total
+
+
+def _plain(world: World, workers: list[Child], queue: str, count: int, size: int) -> float:
+    """Milliseconds that plain workers used for a message."""
+    pids = [each.pid for each in workers]
+    before = cpu_seconds(pids)
+    played = world.play_floor(world.loads, count, size, queue=queue)
+    return (cpu_seconds(pids) - before) / played.messages / MILLISECOND
+
+
+def _row(
     name: str, runs: list[float], floor: list[float], what: str, aim: float | None = None, bound: float | None = None
 ) -> Measure:
     return Measure(name, "ms", tuple(runs), tuple(floor), Better.LOWER, aim, bound, what)
 
 
-def _milliseconds(work: Work) -> float:
+def _milliseconds(work: Callable[[], object]) -> float:
     before = time.process_time()
     for _ in range(ROUNDS):
         work()
@@ -109,47 +136,7 @@ def _sizes(world: World) -> tuple[int, int, int]:
     return sum(each["bytes"] for each in made) // played.messages, played.reply_bytes, count
 
 
-def _stages(repository: RepositoryId, author: Citizen, reader: Citizen) -> list[Stage]:
-    """The stages on one envelope, whose parts are all prepared here."""
-    app_key, repository_key = SigningKey.generate(), SigningKey.generate()
-    keys = TrafficKeys(new_session_id(), secrets.token_bytes(32), secrets.token_bytes(32))
-    command = _letter(repository, author, reader)
-    nonce = new_nonce()
-    body = commands.encode_request(command, nonce, now_ms())
-    data = envelope.seal_command(app_key, keys, 1, body)
-    signed = cose.read_sign1(data, limits.ENVELOPE_BYTES)
-    request_hash = suite.sha256(data)
-    request = envelope.from_message(signed, request_hash)
-    public = app_key.public
-
-    def opened() -> None:
-        envelope.from_message(signed, request_hash).open(public, keys)
-
-    def decode() -> None:
-        found = cose.read_sign1(data, limits.ENVELOPE_BYTES)
-        envelope.from_message(found, suite.sha256(data))
-        read = commands.decode_request(body).command
-        sealed.read(sealed.LETTER, read.head)  # type: ignore[union-attr]
-        suite.sha256(read.body)  # type: ignore[union-attr]
-
-    def seal() -> None:
-        now = now_ms()
-        heads = tuple(
-            mailbox.sign_head(repository_key, Head(repository, each.user, 1, Digest(bytes(32)), now))
-            for each in (author, reader)
-        )
-        reply = commands.encode_reply(nonce, now, SendResult(new_letter_id(), now, heads))
-        envelope.seal_reply(repository_key, keys, request.counter, request_hash, reply)
-
-    bare = _Bare(data, body, command)
-    return [
-        Stage("decode", decode, bare.decode),
-        Stage("verify_and_open", opened, bare.open),
-        Stage("seal", seal, bare.seal),
-    ]
-
-
-class _Bare:
+class Bare:
     """The primitives alone, on bytes of the same lengths."""
 
     def __init__(self, data: bytes, body: bytes, command: Send) -> None:
@@ -161,19 +148,37 @@ class _Bare:
         self._ciphertext = self._aes.encrypt(self._iv, body, b"")
         self._head, self._reply = bytes(150), bytes(700)
 
+    @classmethod
+    def of(cls, repository: RepositoryId, author: Citizen, reader: Citizen) -> Bare:
+        """On the envelope of a letter."""
+        command = _letter(repository, author, reader)
+        body = commands.encode_request(command, new_nonce(), now_ms())
+        keys = TrafficKeys(new_session_id(), secrets.token_bytes(32), secrets.token_bytes(32))
+        return cls(envelope.seal_command(SigningKey.generate(), keys, 1, body), body, command)
+
+    def works(self) -> dict[str, Callable[[], object]]:
+        """What each row cannot do without, where no other process does it."""
+        return {"decode": self.decode, "verify": self.verify, "open": self.open, "seal": self.seal}
+
     def decode(self) -> None:
+        """Reads everything that a request consists of."""
         cbor2.loads(self._data)
         hashlib.sha256(self._data).digest()
         cbor2.loads(self._body)
         cbor2.loads(self._command.head)
         hashlib.sha256(self._command.body).digest()
 
-    def open(self) -> None:
+    def verify(self) -> None:
+        """The app's signature."""
         self._public.verify(self._signature, self._data)
+
+    def open(self) -> None:
+        """Key and plaintext."""
         HKDFExpand(SHA256(), 44, b"command").derive(self._secret)
         self._aes.decrypt(self._iv, self._ciphertext, b"")
 
     def seal(self) -> None:
+        """The reply with its heads."""
         for _ in range(HEADS):
             self._key.sign(self._head)
         HKDFExpand(SHA256(), 44, b"reply").derive(self._secret)

@@ -8,12 +8,15 @@ import os
 import secrets
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench import floor
 from bench.figures import Played, together
@@ -48,6 +51,7 @@ PERMISSIONS = Permissions(
     read=CLIENT_PERMISSIONS.read,
 )
 STOP_SECONDS = 10.0
+METRICS_SECONDS = 5.0
 CALLERS = 3  #: connections that register citizens at once
 
 Say = Callable[[str], None]
@@ -110,7 +114,7 @@ class World:
             f"{PREFIX}CRL_REFETCH_SECONDS": str(REFETCH_AFTER.total_seconds()),
             f"{PREFIX}CERTIFICATE_MEMORY_SECONDS": str(REMEMBER_FOR.total_seconds()),
         }
-        self.stack = PrivateStack(folder, WORKERS, settings=settings)
+        self.stack = PrivateStack(folder, WORKERS, settings=settings, metrics=True)
         self.loads: list[Child] = []
         self.people: list[list[Citizen]] = []
         self._password = ""
@@ -143,10 +147,12 @@ class World:
         """Plays the batches against the repository."""
         return self._play(loads, in_flight, names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, check=check)
 
-    def play_floor(self, loads: Sequence[Child], count: int, size: int, in_flight: int = IN_FLIGHT) -> Played:
-        """Plays `count` plain messages of `size` bytes a process against the plain workers."""
+    def play_floor(
+        self, loads: Sequence[Child], count: int, size: int, in_flight: int = IN_FLIGHT, *, queue: str = FLOOR
+    ) -> Played:
+        """Plays `count` plain messages of `size` bytes a process against the plain workers of this queue."""
         ask_all(loads, {"do": "plain", "count": count, "bytes": size})
-        return self._play(loads, in_flight, FLOOR, FLOOR, check=False)
+        return self._play(loads, in_flight, queue, queue, check=False)
 
     def _play(self, loads: Sequence[Child], in_flight: int, exchange: str, key: str, *, check: bool) -> Played:
         told = {"do": "play", "exchange": exchange, "key": key, "window": in_flight // len(loads), "check": check}
@@ -171,6 +177,18 @@ class World:
         finally:
             for each in workers:
                 each.stop()
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Processor time that each stage of the pipeline used so far, all workers together; seconds."""
+        used: dict[str, float] = {}
+        for worker in self.stack.workers:
+            for family in text_string_to_metric_families(_metrics(worker.metrics_port)):
+                if family.name == "smr_stage_cpu_seconds":
+                    for sample in family.samples:
+                        if sample.name.endswith("_total"):
+                            stage = sample.labels["stage"]
+                            used[stage] = used.get(stage, 0.0) + sample.value
+        return used
 
     def settings(self) -> ConnectionSettings:
         """How load processes and callers connect."""
@@ -259,6 +277,14 @@ def connection(settings: ConnectionSettings) -> dict[str, Any]:
         "password": settings.password,
         "vhost": settings.vhost,
     }
+
+
+def _metrics(port: int) -> str:
+    # Whatever proxy the environment names, this is asked of loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=METRICS_SECONDS) as answer:
+        text: str = answer.read().decode("utf-8")
+        return text
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:

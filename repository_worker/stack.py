@@ -28,7 +28,7 @@ from broker_config import names
 from broker_config.connection import ConnectionSettings
 from broker_config.local_broker import WORKER, LocalBroker
 from broker_config.permissions import Permissions
-from broker_config.private_process import StartFailed
+from broker_config.private_process import StartFailed, free_ports
 from crypto_core.descriptor import Descriptor
 from pki.crl_server import CrlServer
 from pki.files import PRIVATE_FILE, private_folder, write_atomically
@@ -59,6 +59,7 @@ READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 25.0
 ENDING_PAUSE_SECONDS: Final = 0.1  # between two looks at whether servers that were starting are gone
 _READY: Final = b"ready\n"
+_METRICS_PORT: Final = f"{PREFIX}METRICS_PORT"
 
 
 class WorkerProcess:
@@ -73,6 +74,11 @@ class WorkerProcess:
     def pid(self) -> int:
         """The process id of the running worker."""
         return self._process.pid
+
+    @property
+    def metrics_port(self) -> int:
+        """Where it answers on loopback to who asks for its metrics; 0: nowhere."""
+        return int(self._environment.get(_METRICS_PORT, "0"))
 
     @property
     def running(self) -> bool:
@@ -154,14 +160,20 @@ class WorkerProcess:
 class PrivateStack:
     """Entering it starts everything and returns when workers take messages; leaving it ends everything."""
 
-    def __init__(self, folder: Path, workers: int = WORKERS, *, settings: dict[str, str] | None = None) -> None:
-        """`settings` are further settings of the workers, by their names in the environment."""
+    def __init__(
+        self, folder: Path, workers: int = WORKERS, *, settings: dict[str, str] | None = None, metrics: bool = False
+    ) -> None:
+        """`settings` are further settings of the workers, by their names in the environment.
+
+        With `metrics` each worker tells what it counts, on a port of its own.
+        """
         self.folder = folder
         self.workers: list[WorkerProcess] = []
         self.broker = LocalBroker(folder / "broker")
         self.mongo = LocalMongo(folder / "mongo")
         self._count = workers
         self._more_settings = settings or {}
+        self._metrics = metrics
         self._ending = contextlib.ExitStack()
         self._passphrase = secrets.token_urlsafe(24)
         self._descriptor: Descriptor | None = None
@@ -345,7 +357,10 @@ class PrivateStack:
 
     def _launch(self) -> WorkerProcess:
         log = self.folder / f"worker-{len(self.workers) + 1}.log"
-        worker = WorkerProcess(self.environment(), log)
+        environment = self.environment()
+        if self._metrics:
+            environment[_METRICS_PORT] = str(free_ports(1)[0])
+        worker = WorkerProcess(environment, log)
         self.workers.append(worker)
         return worker
 

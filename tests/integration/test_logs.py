@@ -11,7 +11,6 @@ import pytest
 
 from broker_config import names
 from broker_config.connection import connect as connect_broker
-from broker_config.private_process import free_ports
 from crypto_core import commands, suite
 from crypto_core.ids import new_nonce
 from repository_worker.metrics import Stage
@@ -26,10 +25,8 @@ GARBAGE = b"no envelope at all, but a secret"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    port = free_ports(1)[0]
-    settings = {f"{PREFIX}METRICS_PORT": str(port), f"{PREFIX}LOG_LEVEL": "debug"}
-    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1, settings=settings) as running:
-        running.metrics_port = port
+    settings = {f"{PREFIX}LOG_LEVEL": "debug"}
+    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1, settings=settings, metrics=True) as running:
         yield running
 
 
@@ -75,7 +72,7 @@ def test_each_line_names_its_envelope_and_nothing_about_anybody(stack):
     for word in (*secrets, *people, TEXT.decode(), GARBAGE.decode(), made.body.hex()[:32]):
         assert word not in text
 
-    metrics = ask(stack.metrics_port, "/metrics")
+    metrics = ask(stack.workers[0].metrics_port, "/metrics")
     for line in (
         'smr_commands_total{kind="SEND",outcome="ok"} 1.0',
         'outcome="counter-used"} 1.0',

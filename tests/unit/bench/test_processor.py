@@ -1,4 +1,4 @@
-"""What is measured does what a worker does: every stage runs, copies of entries are new letters."""
+"""What is measured is what a worker does: every stage has its row, copies of entries are new letters."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from bench.people import Citizen
 from bench.plan import FEWEST, messages_of_a_run
 from bench.world import cpu_seconds, resident_bytes
 from crypto_core.ids import repository_id
+from repository_worker.metrics import Stage
 
 
-@pytest.fixture(scope="module")
-def stages(test_pki):
+def test_no_stage_of_a_command_is_counted_twice_or_left_to_the_rest_by_mistake():
+    counted = [stage for stages in processor.ROWS.values() for stage in stages]
+    assert sorted(each.value for each in (*counted, Stage.PUBLISH, Stage.NEGOTIATE)) == sorted(s.value for s in Stage)
+    assert processor.ROWS.keys() | {"publish"} == processor.FLOORS.keys()
+
+
+def test_the_bare_primitives_run_again_and_again(test_pki):
     people = [Citizen.issued(test_pki.ca, name) for name in ("Maria Conceição Reis", "João Sá")]
-    return processor._stages(repository_id("a" * 32), *people)
-
-
-def test_the_stages_are_those_before_and_after_the_database(stages):
-    assert [each.name for each in stages] == ["decode", "verify_and_open", "seal"]
-
-
-def test_every_stage_and_its_bare_primitives_run_again_and_again(stages):
-    for each in stages:
+    works = processor.Bare.of(repository_id("a" * 32), *people).works()
+    assert works.keys() == processor.ROWS.keys() - {"store"}
+    for work in works.values():
         for _ in range(2):
-            each.ours()
-            each.bare()
+            work()
 
 
 @pytest.mark.parametrize(("rate", "loads", "expected"), [(1000.0, 2, 750), (10.0, 2, FEWEST), (3.0, 1, FEWEST)])

@@ -75,13 +75,14 @@ class Settings(BaseSettings):
     )
     allow_private_crl_hosts: bool = Field(
         default=False,
-        description="Fetch CRLs from loopback and private networks too. For development stacks alone: addresses in "
-        "certificates are chosen by strangers.",
+        description="Fetch CRLs and OCSP answers from loopback and private networks too. For development stacks alone: "
+        "addresses in certificates are chosen by strangers.",
     )
     crl_refetch_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=REFETCH_AFTER.total_seconds(),
-        description="Seconds after which a CRL is fetched anew although it is still current: a revocation counts here "
-        "at the latest after this time.",
+        description="Seconds after which a CRL or OCSP answer is fetched anew although it is still current: a "
+        "revocation counts here at the latest after this time. CRLs are renewed in the background after three quarters "
+        "of it.",
     )
     certificate_memory_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
         default=REMEMBER_FOR.total_seconds(), description="Seconds that the answer about a certificate is remembered."

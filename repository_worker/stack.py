@@ -34,6 +34,7 @@ from pki.crl_server import CrlServer
 from pki.files import PRIVATE_FILE, private_folder, write_atomically
 from pki.identity import fingerprint
 from pki.test_ca import TestCa
+from pki.test_responder import TestResponder
 from pki.trust_store import TrustStore
 from repository_worker.keys import Home, now_ms
 from repository_worker.local_mongo import LocalMongo
@@ -330,9 +331,11 @@ class PrivateStack:
         self._ending.callback(self._crl_server.close)
         if existing:
             self._ca = TestCa.open(self.ca_folder, self._passphrase)
+            self._ca.publish_crls()
         else:
             self._ca = TestCa.create(self.ca_folder, self._crl_server.url, self._passphrase)
             port_file.write_text(str(self._crl_server.port))
+        self._crl_server.answer_questions(TestResponder(self._ca).answer)
 
     def _set_up_repository(self) -> None:
         administration = self.broker.administration()

@@ -13,6 +13,8 @@ from types import FrameType
 import structlog
 
 from pki.fetchers import HttpFetcher
+from pki.revocation import CollectionPolicy, Refreshed, Refresher, RevocationCache
+from pki.trust_store import TrustStore
 from pki.validator import IdentityValidator
 from repository_worker.errors import HomeError, StorageUnavailable
 from repository_worker.health import Health, HealthServer
@@ -72,6 +74,7 @@ def run(
         if settings.metrics_port:
             ending.enter_context(HealthServer(health, settings.metrics_port + number))
             ending.enter_context(Observer(settings.broker(), operations, metrics))
+        ending.enter_context(start_refresher(settings))
         _await_schema(operations, storage, ended)
         consumer.run(on_ready=ready)
 
@@ -95,6 +98,22 @@ def prepare(operations: Operations, storage: MongoStorage) -> int:
 def migrations(storage: MongoStorage) -> dict[int, Migration]:
     """The step from each older version to the next one."""
     return {0: storage.prepare}
+
+
+def start_refresher(settings: Settings) -> Refresher:
+    """Renews the lists that the workers of this repository share, ahead of time. Raises TrustStoreError."""
+    fetcher = HttpFetcher(allow_private_addresses=settings.allow_private_crl_hosts)
+    policy = CollectionPolicy(refetch_after=timedelta(seconds=settings.crl_refetch_seconds))
+    cache = RevocationCache(TrustStore.open(Home(settings.home).trust_folder).crl_folder, fetcher, policy)
+    return Refresher(cache, _tell_refreshed)
+
+
+def _tell_refreshed(done: Refreshed) -> None:
+    log = structlog.get_logger("revocation")
+    if done.problem is None:
+        log.info("renewed", list=done.url, until=str(done.next_update))
+    else:
+        log.warning("not renewed", list=done.url, problem=done.problem)
 
 
 def build_pipeline(

@@ -95,11 +95,11 @@ def create_operator_root(organisation: str, *, now: datetime | None = None) -> C
             "Choose another form of the name.",
         )
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(organisation, "Repository Root")
-    builder = _builder(name, name, key, key, now or _now(), ROOT_LIFE)
+    name = subject_name(organisation, "Repository Root")
+    builder = certificate_builder(name, name, key, key, now or _now(), ROOT_LIFE)
     certificate = (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_key_usage(ca=True), critical=True)
+        .add_extension(key_usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
     )
     return Credential((certificate,), key)
@@ -205,18 +205,18 @@ def _check_leaf(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> 
 
 def _issue(root: Credential, role: str, usage: x509.ObjectIdentifier, now: datetime) -> Credential:
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = _name(organisation(root.certificate), role)
-    builder = _builder(subject, root.certificate.subject, key, root.key, now, SIGNER_LIFE)
+    subject = subject_name(organisation(root.certificate), role)
+    builder = certificate_builder(subject, root.certificate.subject, key, root.key, now, SIGNER_LIFE)
     certificate = (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(ca=False), critical=True)
+        .add_extension(key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
         .sign(root.key, hashes.SHA256())
     )
     return Credential((certificate, *root.chain), key)
 
 
-def _builder(
+def certificate_builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
@@ -224,6 +224,7 @@ def _builder(
     now: datetime,
     life: timedelta,
 ) -> x509.CertificateBuilder:
+    """What every certificate of an operator has; whoever issues one adds what it is for, and signs."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -237,7 +238,8 @@ def _builder(
     )
 
 
-def _name(organisation_name: str, role: str) -> x509.Name:
+def subject_name(organisation_name: str, role: str) -> x509.Name:
+    """How an operator's certificates are called."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation_name),
@@ -246,7 +248,8 @@ def _name(organisation_name: str, role: str) -> x509.Name:
     )
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+def key_usage(*, ca: bool) -> x509.KeyUsage:
+    """Of a CA, or of one that signs (RFC 5280 section 4.2.1.3)."""
     return x509.KeyUsage(
         digital_signature=not ca,
         content_commitment=False,

@@ -1,4 +1,4 @@
-"""What a supervisor may ask a worker, on loopback: is it alive, is it ready, what did it measure.
+"""What a supervisor may ask a worker, on loopback unless told otherwise: is it alive, is it ready, what did it measure.
 
     GET /live      200 while the process answers at all: restart it when it does not
     GET /ready     200 while messages flow and the database takes writes, 503 otherwise: wait, or route around it
@@ -75,12 +75,12 @@ class Health:
 
 
 class HealthServer:
-    """Answers on a port of loopback while it is entered. Raises HomeError when the port is taken."""
+    """Answers on a port while it is entered. Raises HomeError when the port is taken."""
 
-    def __init__(self, health: Health, port: int) -> None:
+    def __init__(self, health: Health, port: int, address: str = LOOPBACK) -> None:
         """Port 0 takes a free one."""
         try:
-            self._server = _Server((LOOPBACK, port), _Handler)
+            self._server = _Server((address, port), _Handler)
         except OSError as error:
             raise HomeError(
                 f"Port {port} for metrics and health is taken; choose another SMR_REPOSITORY_METRICS_PORT."

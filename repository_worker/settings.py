@@ -18,6 +18,7 @@ from broker_config.connection import ConnectionSettings, parse_amqp_url
 from pki.revocation import REFETCH_AFTER
 from pki.validator import REMEMBER_FOR
 from repository_worker.errors import HomeError
+from repository_worker.health import LOOPBACK
 from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
 from repository_worker.transport.consumer import GRACE_SECONDS, THREADS, ConsumerSettings
 
@@ -89,8 +90,12 @@ class Settings(BaseSettings):
     )
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=0,
-        description="Port on loopback for /metrics, /live and /ready; 0: none. Further worker processes take the next "
-        "ports.",
+        description="Port for /metrics, /live and /ready; 0: none. Further worker processes take the next ports.",
+    )
+    metrics_address: Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]{2,45}$")] = Field(
+        default=LOOPBACK,
+        description="Address that this port listens on. Another than loopback is for containers whose network is the "
+        "operator's alone: nobody is asked for an account.",
     )
     log_format: Literal["auto", "text", "json"] = Field(
         default="auto", description="How to log: for people on a terminal, as JSON otherwise."

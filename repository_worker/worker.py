@@ -72,7 +72,7 @@ def run(
         ending.callback(storage.close)
         ending.callback(operations.close)
         if settings.metrics_port:
-            ending.enter_context(HealthServer(health, settings.metrics_port + number))
+            ending.enter_context(HealthServer(health, settings.metrics_port + number, settings.metrics_address))
             ending.enter_context(Observer(settings.broker(), operations, metrics))
         ending.enter_context(start_refresher(settings))
         _await_schema(operations, storage, ended)

@@ -7,6 +7,7 @@
     dead         dead letters: list, show, requeue, drop
     settings     every setting with its unit and default
     dev          a whole private stack in the foreground
+    compose-secrets, prepare-database   what docker-compose.yml asks for before and at its start
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. Every command has `--json`. Passphrases come from a prompt or from the file
 that SMR_PASSPHRASE_FILE names, never from an argument; everything else that is set is in `repository_worker.settings`.
@@ -30,7 +31,7 @@ from crypto_core.descriptor import Descriptor
 from crypto_core.errors import ProtocolError
 from pki.errors import PkiError
 from repository_worker import logs
-from repository_worker.cli import common, dead, doctor
+from repository_worker.cli import common, dead, deployment, doctor
 from repository_worker.cli.common import Json
 from repository_worker.errors import WorkerError
 from repository_worker.keys import now_ms
@@ -47,6 +48,8 @@ app = typer.Typer(
 )
 app.add_typer(dead.app, name="dead")
 app.command()(doctor.doctor)
+app.command("compose-secrets")(deployment.compose_secrets)
+app.command("prepare-database")(deployment.prepare_database)
 
 
 @app.command()

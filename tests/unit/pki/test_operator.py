@@ -87,7 +87,7 @@ def crafted(root, *, organisation="Organização Exemplo", key=None, extensions=
     key = key or ec.generate_private_key(ec.SECP256R1())
     builder = (
         x509.CertificateBuilder()
-        .subject_name(operator._name(organisation, "Descriptor Signer"))
+        .subject_name(operator.subject_name(organisation, "Descriptor Signer"))
         .issuer_name(root.certificate.subject)
         .public_key(key.public_key())
         .serial_number(7)
@@ -108,7 +108,7 @@ def certified(above, *extensions):
 
 def test_a_chain_longer_than_the_root_allows_is_refused(root):
     any_ca = x509.BasicConstraints(ca=True, path_length=None)
-    ca_usage = operator._key_usage(ca=True)
+    ca_usage = operator.key_usage(ca=True)
     first = certified(root, any_ca, ca_usage)
     verify(certified(first, END_ENTITY, USAGE, PURPOSE).chain, root)
     second = certified(first, any_ca, ca_usage)
@@ -117,7 +117,7 @@ def test_a_chain_longer_than_the_root_allows_is_refused(root):
 
 
 END_ENTITY = x509.BasicConstraints(ca=False, path_length=None)
-USAGE = operator._key_usage(ca=False)
+USAGE = operator.key_usage(ca=False)
 PURPOSE = x509.ExtendedKeyUsage([operator.DESCRIPTOR_SIGNER])
 TWO_PURPOSES = x509.ExtendedKeyUsage([operator.DESCRIPTOR_SIGNER, operator.EVIDENCE_SIGNER])
 CA = x509.BasicConstraints(ca=True, path_length=0)
@@ -131,7 +131,7 @@ BAD = {
     "no purpose": {"extensions": [END_ENTITY, USAGE]},
     "a second purpose": {"extensions": [END_ENTITY, USAGE, TWO_PURPOSES]},
     "no key usage": {"extensions": [END_ENTITY, PURPOSE]},
-    "a CA's key usage": {"extensions": [END_ENTITY, operator._key_usage(ca=True), PURPOSE]},
+    "a CA's key usage": {"extensions": [END_ENTITY, operator.key_usage(ca=True), PURPOSE]},
     "no basic constraints": {"extensions": [USAGE, PURPOSE]},
     "a CA": {"extensions": [CA, USAGE, PURPOSE]},
     "another organisation": {"organisation": "Outra", "extensions": [END_ENTITY, USAGE, PURPOSE]},

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
+from pki.display import shown_name
 from pki.errors import CertificateError
 
 USER_ID_BYTES: Final = 28  #: SHA-224
@@ -139,9 +140,9 @@ def issuer_name(certificate: x509.Certificate) -> str:
 
 
 def display_name(name: x509.Name) -> str:
-    """A name's common name, or the whole of it (RFC 4514) where it has none."""
+    """A name's common name, or the whole of it (RFC 4514) where it has none, fit for a terminal."""
     names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else name.rfc4514_string()
+    return shown_name(str(names[0].value) if names else name.rfc4514_string())
 
 
 def key_kind(certificate: x509.Certificate) -> str:

@@ -1,6 +1,6 @@
 """What goes to the terminal: plain in a pipe, without Unicode where the terminal has none, colour never alone.
 
-Texts of other people never reach the terminal raw: control and direction characters are shown as escapes.
+Texts and names of other people never reach the terminal raw: they go through `pki.display` first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import threading
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,25 +22,6 @@ from rich.text import Text
 
 SPINNER_AFTER_SECONDS: Final = 0.5  #: a shorter wait needs no word
 PIPE_COLUMNS: Final = 200
-#: Categories of characters that could move the cursor, hide text or turn its direction (Unicode, general category)
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
-_JOINERS: Final = frozenset({"\u200c", "\u200d"})  #: harmless, and words of some scripts need them
-
-
-def safe_text(text: str, *, multiline: bool = False) -> str:
-    """A text of somebody else, fit for a terminal: what could steer it is shown as an escape."""
-    allowed = {"\n", "\t"} if multiline else set()
-    return "".join(
-        character
-        if character in allowed or character in _JOINERS or unicodedata.category(character) not in _HIDDEN
-        else _escape(character)
-        for character in text
-    )
-
-
-def _escape(character: str) -> str:
-    number = ord(character)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 class Screen:
@@ -57,7 +37,7 @@ class Screen:
         self._lock = threading.Lock()
 
     def line(self, text: str = "", style: str = "") -> None:
-        """One line of the result. `text` holds nothing of others that did not go through `safe_text`."""
+        """One line of the result. `text` holds nothing of others that did not go through `pki.display`."""
         self._out.print(Text(text, style=style), soft_wrap=True)
 
     def note(self, text: str, style: str = "") -> None:

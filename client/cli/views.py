@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from client.cli.screen import Screen, json_moment, moment, safe_text
+from client.cli.screen import Screen, json_moment, moment
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardReport
@@ -24,6 +24,7 @@ from client.errors import Check, ClientError, ExitCode
 from client.session import SessionInfo
 from crypto_core.mailbox import Head
 from crypto_core.moments import to_datetime
+from pki.display import safe_text, shown_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class View:
 
 def installed(found: Installed, trust: str) -> View:
     def show(screen: Screen) -> None:
-        screen.line(f"{screen.mark(True)} This installation is ready for {safe_text(found.repository_name)}.")
+        screen.line(f"{screen.mark(True)} This installation is ready for {shown_name(found.repository_name)}.")
         screen.pairs([("installation", found.installation), ("operator root", found.operator_root)])
         screen.line(f"Next: import the state's roots into {trust} (smr-pki trust import), then smr register.")
 
@@ -81,7 +82,7 @@ def registered(found: Registered) -> View:
     def show(screen: Screen) -> None:
         state = "is registered now" if found.changed else "was registered already"
         key = "signature" if found.signs_with_signature_key else "authentication"
-        screen.line(f"{screen.mark(True)} {found.name} {state}, revision {found.revision}.")
+        screen.line(f"{screen.mark(True)} {shown_name(found.name)} {state}, revision {found.revision}.")
         screen.pairs([("id", found.user.hex()), ("letters are signed with", f"the card's {key} key")])
 
     return View(
@@ -104,7 +105,7 @@ def people(found: Sequence[FoundPerson]) -> View:
             return
         rows = [
             (
-                person.name or "(not verified)",
+                shown_name(person.name) or "(not verified)",
                 person.civil_number,
                 person.user.hex(),
                 f"{screen.mark(person.verified)} {'verified' if person.verified else 'refused: ' + person.reason}",
@@ -119,7 +120,7 @@ def people(found: Sequence[FoundPerson]) -> View:
 
 def person(found: FoundPerson) -> View:
     def show(screen: Screen) -> None:
-        screen.line(f"{screen.mark(True)} {found.name} is confirmed: the name can be used from now on.")
+        screen.line(f"{screen.mark(True)} {shown_name(found.name)} is confirmed: the name can be used from now on.")
 
     return View(person_json(found), show)
 
@@ -129,7 +130,7 @@ def blocked(found: Sequence[BlockedPerson]) -> View:
         if not found:
             screen.line("You block nobody.")
         for each in found:
-            who = f"{each.name or '(never looked up here)'}  {each.user.hex()}"
+            who = f"{shown_name(each.name) or '(never looked up here)'}  {each.user.hex()}"
             screen.line(f"{screen.mark(True)} {who}  {'is blocked' if each.blocked else 'is not blocked any more'}")
 
     people = [{"user_id": each.user.hex(), "name": each.name or None, "blocked": each.blocked} for each in found]
@@ -139,7 +140,7 @@ def blocked(found: Sequence[BlockedPerson]) -> View:
 def person_lines(found: FoundPerson) -> list[tuple[str, str]]:
     """The certificate's details, for a person to compare."""
     return [
-        ("name", found.name),
+        ("name", shown_name(found.name)),
         ("civil number", found.civil_number),
         ("issued by", found.issuer),
         ("valid until", f"{found.valid_until:%Y-%m-%d}" if found.valid_until else ""),
@@ -186,7 +187,7 @@ def letters(found: Sequence[ListedLetter], *, only_new: bool) -> View:
 
 def sent(found: Sent) -> View:
     def show(screen: Screen) -> None:
-        names = ", ".join(f"{each.name} ({each.user.hex()[:12]}...)" for each in found.to)
+        names = ", ".join(f"{shown_name(each.name)} ({each.user.hex()[:12]}...)" for each in found.to)
         key = "signature" if found.signed_with_signature_key else "authentication"
         screen.line(f"{screen.mark(True)} Letter {found.name} to {names}")
         screen.line(f"  accepted {moment(found.accepted_at)}, mailbox entry {found.number}, signed with the {key} key")
@@ -215,14 +216,12 @@ class ReceiptOutcome:
 
 def read_letter(found: ReadLetter, outcome: ReceiptOutcome, output: str | None) -> View:
     text = _as_text(found)
+    card = f"{found.civil_number}, card valid until {found.card_valid_until:%Y-%m-%d}"
 
     def show(screen: Screen) -> None:
         screen.pairs(
             [
-                (
-                    "From",
-                    f"{found.author_name} ({found.civil_number}, card valid until {found.card_valid_until:%Y-%m-%d})",
-                ),
+                ("From", f"{shown_name(found.author_name)} ({card})"),
                 ("To", ", ".join(user.hex()[:12] + "..." for user in found.to) if len(found.to) > 1 else "you"),
                 ("Subject", safe_text(found.subject)),
                 ("Sent", f"{moment(found.claimed_at)}, received {moment(found.received_at)}"),
@@ -383,7 +382,7 @@ def judged(proof: Proof, found: Judgement) -> View:
         screen.line(f"{screen.mark(proven)} {_CONTRADICTIONS[found.contradiction]}")
         screen.pairs(
             [
-                ("repository", f"{safe_text(found.repository.name)} ({found.repository.repository})"),
+                ("repository", f"{shown_name(found.repository.name)} ({found.repository.repository})"),
                 ("operator root", found.root_fingerprint),
                 ("mailbox", proof.mailbox.hex()),
                 ("signed first", _head_text(found.seen)),
@@ -465,11 +464,11 @@ def checks_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
 
 def _marks(screen: Screen, checks: Sequence[Check]) -> list[str]:
-    return [f"{screen.mark(check.passed)} {check.meaning}" for check in checks]
+    return [f"{screen.mark(check.passed)} {safe_text(check.meaning)}" for check in checks]
 
 
 def _readers(found: ReadLetter) -> str:
-    names = [name or f"{user.hex()[:12]}..." for user, name in zip(found.to, found.to_names, strict=True)]
+    names = [shown_name(name) or f"{user.hex()[:12]}..." for user, name in zip(found.to, found.to_names, strict=True)]
     if found.mine:
         return ", ".join(names)
     return "you" if len(names) == 1 else f"you and {len(names) - 1} more: {', '.join(names)}"
@@ -484,7 +483,7 @@ def _show_outcome(screen: Screen, outcome: ReceiptOutcome) -> None:
 
 
 def _show_receipt(screen: Screen, found: ReceiptStatus) -> None:
-    who = found.reader_name or found.reader.hex()
+    who = shown_name(found.reader_name) or found.reader.hex()
     if found.verdict is Verdict.VERIFIED and found.read_at is not None:
         screen.line(
             f"  {screen.mark(True)} read by {who}  {moment(found.read_at)}  "
@@ -513,7 +512,7 @@ def _letter_row(screen: Screen, letter: ListedLetter) -> tuple[str, str, str, st
     dot = "● " if screen.unicode and state == "new" else ""
     return (
         letter.name,
-        "you" if letter.sent_by_me else letter.author_name,
+        "you" if letter.sent_by_me else shown_name(letter.author_name),
         safe_text(letter.subject),
         moment(letter.received_at),
         dot + state,

@@ -12,7 +12,7 @@ import pytest
 
 from broker_config.errors import BrokerUnreachable
 from client import errors
-from client.cli.screen import Screen, safe_text
+from client.cli.screen import Screen
 from client.cli.views import error_json
 from client.errors import Check, CheckFailed, ExitCode, boundary
 from crypto_core.commands import ErrorCode, RefusedByRepository
@@ -30,22 +30,6 @@ def smr(*arguments: str, home: Path, **environment: str) -> subprocess.Completed
         timeout=60,
         check=False,
     )
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["\x1b[2J", "a\rb", "\x07", "\x9b31m", "\u202egnp.exe", "\u2066x", "\u200b", "\u2028", "\x7f", "\ue000", "\ud800"],
-)
-def test_what_could_steer_a_terminal_is_shown_as_an_escape(text):
-    shown = safe_text(text, multiline=True)
-    assert shown.isprintable()
-    assert "\\" in shown
-
-
-def test_ordinary_text_stays_as_it_is():
-    text = "Olá, Conceição!\n\tSegue a acta — 日本語 🙂"
-    assert safe_text(text, multiline=True) == text
-    assert safe_text("duas\nlinhas") == "duas\\x0alinhas"
 
 
 def test_markup_is_not_interpreted(capsys: pytest.CaptureFixture[str]):

@@ -60,6 +60,19 @@ def test_an_answer_is_remembered_for_the_named_time(blocks, collection, clock):
     assert blocks.refusing([JOAO], MARIA) == (JOAO,)
 
 
+def test_who_blocks_nobody_is_asked_about_once_for_all_senders(blocks, collection, clock):
+    assert blocks.refusing([JOAO, BRUNO], MARIA) == ()
+    collection.insert_one({"mailbox": JOAO, "author": BRUNO})  # by another worker
+    assert blocks.refusing([JOAO], BRUNO) == ()  # remembered: João blocked nobody
+    clock.now += MEMORY_SECONDS
+    assert blocks.refusing([JOAO], BRUNO) == (JOAO,)
+    assert blocks.refusing([JOAO, BRUNO], MARIA) == ()  # who blocks somebody is asked about each sender
+    collection.insert_one({"mailbox": JOAO, "author": MARIA})
+    assert blocks.refusing([JOAO, BRUNO], MARIA) == ()
+    clock.now += MEMORY_SECONDS
+    assert blocks.refusing([JOAO, BRUNO], MARIA) == (JOAO,)
+
+
 def test_what_this_worker_changed_counts_at_once(blocks):
     assert blocks.refusing([JOAO], MARIA) == ()
     put(blocks, JOAO, MARIA)
@@ -88,12 +101,20 @@ def test_lists_are_ascending_and_apart(blocks):
 def test_what_is_remembered_is_bounded(blocks, monkeypatch):
     monkeypatch.setattr(blocks_, "REMEMBERED", 10)
     for number in range(50):
-        blocks.refusing([JOAO, BRUNO], number.to_bytes(28, "big"))
+        put(blocks, BRUNO, number.to_bytes(28, "big"))
+        blocks.refusing([number.to_bytes(28, "big"), BRUNO], number.to_bytes(28, "big"))
     assert len(blocks._known) <= 10
+    assert len(blocks._open) <= 10
 
 
 def test_the_look_uses_its_index_alone(blocks, collection):
     put(blocks, JOAO, MARIA)
     plan = collection.find({"mailbox": {"$in": [JOAO, BRUNO]}, "author": MARIA}).explain()["executionStats"]
     assert plan["totalDocsExamined"] <= 1
+    assert plan["totalKeysExamined"] <= 4
+    for number in range(20):
+        put(blocks, JOAO, number.to_bytes(28, "big"))
+    look = {"distinct": names.BLOCKS, "key": "mailbox", "query": {"mailbox": {"$in": [JOAO, BRUNO]}}}
+    plan = collection.database.command("explain", look)["executionStats"]
+    assert plan["totalDocsExamined"] == 0
     assert plan["totalKeysExamined"] <= 4

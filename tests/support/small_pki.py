@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from asn1crypto import core as asn1_core
+from asn1crypto import crl as asn1_crl
+from asn1crypto import ocsp as asn1_ocsp
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -49,6 +51,27 @@ def weakly_signed(certificate, issuer_key, digest):
     parsed["signature_algorithm"] = algorithm
     parsed["signature_value"] = issuer_key.sign(parsed["tbs_certificate"].dump(force=True), padding.PKCS1v15(), digest)
     return x509.load_der_x509_certificate(parsed.dump(force=True))
+
+
+def weakly_signed_list(crl, issuer_key, digest):
+    """The same list in DER, RSA-signed over SHA-1 or MD5."""
+    parsed = asn1_crl.CertificateList.load(crl)
+    algorithm = {"algorithm": f"{digest.name}_rsa", "parameters": asn1_core.Null()}
+    parsed["tbs_cert_list"]["signature"] = algorithm
+    parsed["signature_algorithm"] = algorithm
+    signed = parsed["tbs_cert_list"].dump(force=True)
+    parsed["signature"] = issuer_key.sign(signed, padding.PKCS1v15(), digest)
+    return parsed.dump(force=True)
+
+
+def weakly_signed_answer(answer, issuer_key, digest):
+    """The same OCSP answer in DER, RSA-signed over SHA-1 or MD5."""
+    parsed = asn1_ocsp.OCSPResponse.load(answer)
+    basic = parsed["response_bytes"]["response"].parsed
+    basic["signature_algorithm"] = {"algorithm": f"{digest.name}_rsa", "parameters": asn1_core.Null()}
+    basic["signature"] = issuer_key.sign(basic["tbs_response_data"].dump(), padding.PKCS1v15(), digest)
+    made = {"response_type": "basic_ocsp_response", "response": asn1_core.ParsableOctetString(basic.dump(force=True))}
+    return asn1_ocsp.OCSPResponse({"response_status": "successful", "response_bytes": made}).dump()
 
 
 class SmallPki:

@@ -18,7 +18,18 @@ from pki.path import Verdict, find_path, judge, validate_path, weigh
 from pki.policy import PolicyInputs, ValidationPolicy
 from pki.revocation_data import RevocationData
 from pki.verdict import Judgement
-from tests.support.small_pki import DAY, HOUR, NOW, SmallPki, name, new_key, usage, weakly_signed
+from tests.support.small_pki import (
+    DAY,
+    HOUR,
+    NOW,
+    SmallPki,
+    name,
+    new_key,
+    usage,
+    weakly_signed,
+    weakly_signed_answer,
+    weakly_signed_list,
+)
 
 REVOKED = ocsp.OCSPCertStatus.REVOKED
 POLICY = x509.ObjectIdentifier("1.2.3.4")
@@ -41,14 +52,13 @@ def ask(pki, crls=(), answers=(), *, moment=NOW, now=None, extra=(), leaf=None, 
     )
 
 
-def delegate(pki, *, by="ca", nocheck=True, purpose=ExtendedKeyUsageOID.OCSP_SIGNING, **times):
+def delegate(pki, *, by="ca", nocheck=True, purpose=ExtendedKeyUsageOID.OCSP_SIGNING, **options):
     """A responder's key and its certificate."""
     key = new_key()
     extensions = [(usage("digital_signature"), True), (x509.ExtendedKeyUsage([purpose]), False)]
     if nocheck:
         extensions.append((x509.OCSPNoCheck(), False))
-    issuer = (pki.ca if by == "ca" else pki.root).subject
-    return key, pki.issue(by, name("Responder"), key.public_key(), extensions, issuer=issuer, **times)
+    return key, pki.issue(by, name("Responder"), key.public_key(), extensions, **options)
 
 
 def delegated(pki, key, certificate, **options):
@@ -133,6 +143,15 @@ def test_both_engines_are_asked_where_both_can(pki, monkeypatch):
         assert result.verdict is Verdict.UNTRUSTED
         assert f"{engine.NAME} says untrusted (it says so)" in result.detail
         assert "says valid" in result.detail
+
+
+@pytest.mark.parametrize(("before", "verdict"), [(1, Verdict.VALID), (0, Verdict.REVOKED), (-1, Verdict.REVOKED)])
+def test_each_engine_counts_a_revocation_from_its_date_on(pki, before, verdict):
+    lists = RevocationData((pki.crl("root"), pki.crl("ca", revoked=[(pki.leaf, NOW - DAY)])))
+    moment, path = NOW - DAY - timedelta(seconds=before), (pki.leaf, pki.ca, pki.root)
+    evidence = sift(lists, path, [], ValidationPolicy(), NOW)
+    assert openssl_engine.check_revocation(path, evidence, moment).verdict is verdict
+    assert certvalidator_engine.check(path, evidence, moment, NOW, ValidationPolicy()).verdict is verdict
 
 
 # --- weighing -----------------------------------------------------------------------------------------------------
@@ -286,6 +305,10 @@ ANSWERS = {
         lambda pki: delegated(pki, *delegate(pki, purpose=ExtendedKeyUsageOID.SERVER_AUTH)),
         "not signed by anybody",
     ),
+    "responder-with-another-issuer-name": (
+        lambda pki: delegated(pki, *delegate(pki, issuer=pki.root.subject)),
+        "not signed by anybody",
+    ),
     "responder-of-the-root": (lambda pki: delegated(pki, *delegate(pki, by="root")), "not signed by anybody"),
     "responder-that-has-expired": (lambda pki: delegated(pki, *delegate(pki, end=NOW - HOUR)), "not signed by anybody"),
     "responder-of-a-stranger": (
@@ -341,6 +364,17 @@ def test_a_certificate_signed_with_a_broken_digest_is_refused(rsa_pki, digest):
     ):
         assert result.verdict is Verdict.UNTRUSTED
         assert "weak algorithm" in result.detail
+
+
+@pytest.mark.parametrize("digest", [hashes.SHA1(), hashes.MD5(), hashes.SHA256()], ids=["SHA-1", "MD5", "SHA-256"])
+def test_revocation_data_signed_with_a_broken_digest_does_not_count(rsa_pki, digest):
+    """With SHA-256 the same maker makes data that counts."""
+    good = isinstance(digest, hashes.SHA256)
+    weak = weakly_signed_list(rsa_pki.crl("ca"), rsa_pki.keys["ca"], digest)
+    answer = weakly_signed_answer(rsa_pki.answer(), rsa_pki.keys["ca"], digest)
+    for result in (ask(rsa_pki, [rsa_pki.crl("root"), weak]), ask(rsa_pki, [rsa_pki.crl("root")], [answer])):
+        assert result.verdict is (Verdict.VALID if good else Verdict.COULD_NOT_TELL), result.detail
+        assert good or "signed with a weak algorithm" in result.detail
 
 
 def test_the_signature_of_an_old_anchor_over_itself_is_not_looked_at(rsa_pki):

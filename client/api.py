@@ -30,7 +30,7 @@ from client.commands.init import Installed, OperatorRoot
 from client.commands.key import KeySummary
 from client.commands.pending import Resumed
 from client.commands.people import FoundPerson
-from client.commands.proof import KeptAlarm
+from client.commands.proof import Judgement, KeptAlarm, Proof
 from client.commands.read import ReadLetter
 from client.commands.receipt import ReceiptSent
 from client.commands.register import Registered
@@ -172,6 +172,12 @@ class Repository:
         """Writes the proof of one alarm to a new file, for others to judge."""
         with boundary():
             return proof.export(self._context.home, name, target)
+
+    def judge_proof(self, data: bytes) -> tuple[Proof, Judgement, bool | None]:
+        """A proof from anybody, judged; and whether it is about the operator that this home approved, if any."""
+        with boundary():
+            found, judgement = proof.verify(data)
+            return found, judgement, proof.approved(self._context.home, judgement)
 
     def close(self) -> None:
         """Drops the connection; the kept session stays."""

@@ -8,7 +8,7 @@ that does not connect, is an alarm: the contradicting heads are kept, since the 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from client.context import Context
 from client.errors import MailboxAlarm
@@ -80,6 +80,13 @@ class Mailbox:
                 raise self._alarm(f"entry {entry.number} is shown otherwise than it was recorded", chain, b"")
             if box.view is not None and box.view.object_hash != entry.object:
                 raise self._alarm(f"entry {entry.number} comes with another letter than was recorded", chain, b"")
+
+    def require_all(self, boxes: Sequence[BoxEntry], up_to: int, wanted: Callable[[Link], bool]) -> None:
+        """Raises MailboxAlarm when an entry up to number `up_to` that is `wanted` is not among `boxes`."""
+        chain, shown = self.chain(), {box.entry.number for box in boxes}
+        for number, link in enumerate(chain.links[:up_to], 1):
+            if wanted(link) and number not in shown:
+                raise self._alarm(f"entry {number} is left out", chain, b"")
 
     def head_of(self, data: bytes, owner: UserId) -> Head:
         """A verified head of somebody's mailbox, from an acceptance. Raises ProtocolError."""

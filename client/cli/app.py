@@ -244,9 +244,8 @@ def proof(
 
     if verify is not None:
         from client.commands.proof import PROOF_BYTES
-        from client.commands.proof import verify as judge
 
-        return views.judged(*judge(_read_file(verify, PROOF_BYTES)))
+        return views.judged(*run.repository.judge_proof(_read_file(verify, PROOF_BYTES)))
     if (export is None) != (not alarm):
         raise Usage("An alarm and a file are needed together.", action="smr proof ALARM --export FILE.")
     if export is not None:

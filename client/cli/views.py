@@ -359,6 +359,12 @@ _CONTRADICTIONS = {
     Contradiction.NOT_PROVEN: "The two signed heads alone do not contradict each other: not proven to others.",
 }
 
+_APPROVED = {
+    True: "The operator root is the one that you approved here.",
+    False: "You approved another operator root here: this is about another repository than yours.",
+    None: "Compare the operator root with the one that the operator publishes: without that nothing is proven.",
+}
+
 
 def alarms(found: Sequence[KeptAlarm]) -> View:
     def show(screen: Screen) -> None:
@@ -375,7 +381,7 @@ def alarms(found: Sequence[KeptAlarm]) -> View:
     return View({"alarms": [_alarm_json(each) for each in found]}, show)
 
 
-def judged(proof: Proof, found: Judgement) -> View:
+def judged(proof: Proof, found: Judgement, approved: bool | None) -> View:
     proven = found.contradiction is not Contradiction.NOT_PROVEN
 
     def show(screen: Screen) -> None:
@@ -389,11 +395,10 @@ def judged(proof: Proof, found: Judgement) -> View:
                 ("signed then", _head_text(found.shown)),
             ]
         )
-        screen.line(
-            "Compare the operator root with the one that the operator publishes: without that nothing is proven."
-        )
+        screen.line(_APPROVED[approved])
 
-    return View(_judgement_json(found), show, ExitCode.OK if proven else ExitCode.CHECK_FAILED)
+    json = {**_judgement_json(found), "operator_root_approved": approved}
+    return View(json, show, ExitCode.OK if proven else ExitCode.CHECK_FAILED)
 
 
 def _head_text(head: Head | None) -> str:

@@ -1,4 +1,7 @@
-"""new and list: NEW and ALL. Heads only: nothing is fetched further or marked, and every one is judged."""
+"""new and list: NEW and ALL. Heads only: nothing is fetched further or marked, and every one is judged.
+
+ALL must show every letter of the chain. Whether one was read is the repository's word, so NEW may leave some out.
+"""
 
 from __future__ import annotations
 
@@ -62,13 +65,17 @@ def _list(context: Context, *, unread_only: bool) -> tuple[ListedLetter, ...]:
 
 def _pages(own: Mailbox, *, unread_only: bool) -> list[BoxEntry]:
     found: list[BoxEntry] = []
-    after = 0
+    after = up_to = 0
     while True:
         page = own.box(commands.New(after) if unread_only else commands.All(after, heads=True))
+        up_to = up_to or own.chain().number
         found += [box for box in page.entries if box.entry.kind in _LETTERS]
         if page.next is None or page.next <= after:
-            return found
+            break
         after = page.next
+    if not unread_only:
+        own.require_all(found, up_to, lambda link: link.kind in _LETTERS)
+    return found
 
 
 def _listed(own: Mailbox, head: JudgedHead, names: dict[naming.Key, str]) -> ListedLetter:

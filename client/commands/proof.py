@@ -107,6 +107,13 @@ def verify(data: bytes) -> tuple[Proof, Judgement]:
         ) from error
 
 
+def approved(home: Home, found: Judgement) -> bool | None:
+    """Whether the operator root of a judgement is the one that this home approved; None in a home without one."""
+    if not home.pin.exists():
+        return None
+    return pin.load(home)[0].operator_root.hex() == found.root_fingerprint
+
+
 def judge(proof: Proof) -> Judgement:
     """What the heads of a proof say. Raises ProtocolError or OperatorError when a signature does not hold."""
     signed = descriptor.read(proof.descriptor)

@@ -113,7 +113,9 @@ def accepted(
         raise _wrong(str(error)) from error
     if any(head.number < 1 for head in (first, *others)):
         raise _wrong("it names no entry")
-    own.connect(result.heads[0], floor)
+    for data, owner in zip(result.heads, (own.owner, *recipients), strict=True):
+        if owner == own.owner:  # a letter to oneself has two places here
+            own.connect(data, floor)
     _require_recorded(own, stored, first.number)
     positions = tuple(MailboxPosition(head.number, head.entry) for head in others)
     sent = SentLetter(stored.routing.letter, recipients, stored.object_hash, result.accepted, positions, result.heads)

@@ -69,11 +69,15 @@ def status(context: Context, text: str) -> LetterStatus:
     live = session.require(context)
     own = mailbox.own_mailbox(context, live)
     link = naming.find_letter(own, text, (EntryKind.SENT,))
+    known = own.synchronise()
     result: StatusResult = context.call(live, commands.Status(link.letter))
     routing = result.letter.entry.routing
     if result.letter.entry.kind is not EntryKind.SENT or (routing.author, routing.letter) != (own.owner, link.letter):
         raise CheckFailed("The repository answered about another letter than the one asked for.", "It was not used.")
     own.require([result.letter, *result.receipts])
+    own.require_all(
+        result.receipts, known.number, lambda each: each.kind is EntryKind.RECEIPT and each.letter == link.letter
+    )
     registry = Registry(context, live)
     with context.settings.waiting("the revocation lists"):
         judged = opening.judge_head(context, live, registry, result.letter)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pika.exceptions
 import pytest
 from cryptography import x509
 
+from broker_config import names
 from client import identity, mailbox
 from client.api import Repository
 from client.commands.status import Verdict
@@ -32,18 +34,20 @@ from client.errors import (
 from client.naming import find_letter
 from client.session import require
 from client.settings import Settings, system_clock
-from client.state import files, letters
+from client.state import letters
 from client.state.session import LiveSession
 from crypto_core import commands, documents, ids, letter, limits
 from crypto_core.documents import Party
 from crypto_core.ids import Milliseconds
 from pki.signers import CardKeyUse
 from pki.trust_store import TrustStore
-from pki.virtual_card import VirtualCard, create_virtual_card
 from repository_worker.stack import PrivateStack
+from tests.support.library import PASSPHRASE, PIN, Citizen, enrol, make_citizen, user_id
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.timeout(300)
-PASSPHRASE, PIN = "uma frase bem longa", "1234"
+#: A quorum queue takes some more than its limit before it refuses.
+QUEUE_FULL_AFTER = 500
 BODY = "Olá! Segue a ata da reunião de ontem.\n".encode()
 
 
@@ -51,43 +55,6 @@ BODY = "Olá! Segue a ata da reunião de ontem.\n".encode()
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
     with PrivateStack(tmp_path_factory.mktemp("stack")) as running:
         yield running
-
-
-@dataclasses.dataclass(frozen=True)
-class Citizen:
-    """Somebody with a card and a home."""
-
-    name: str
-    card: VirtualCard
-    settings: Settings
-
-    def open(self, **changes: object) -> Repository:
-        return Repository(dataclasses.replace(self.settings, **changes))  # type: ignore[arg-type]
-
-    def context(self) -> Context:
-        return Context(self.settings)
-
-
-def make_citizen(stack: PrivateStack, folder: Path, name: str, kind: str = "P-256", card: VirtualCard | None = None):
-    made = card or create_virtual_card(stack.ca, folder / "card", name, key_kind=kind, pin=PIN)
-    home = folder / "home"
-    TrustStore.open(home / "trust").import_certificates(stack.ca_certificates, root_fingerprints={stack.ca_fingerprint})
-    settings = Settings(
-        home=home,
-        card=made.settings,
-        passphrase=lambda _: PASSPHRASE,
-        pin=lambda _: PIN,
-        memory=files.private_folder(folder / "memory"),
-        allow_private_crl_hosts=True,
-        reply_seconds=20.0,
-    )
-    return Citizen(name, made, settings)
-
-
-def enrol(stack: PrivateStack, citizen: Citizen) -> str:
-    with citizen.open() as repository:
-        repository.init(stack.descriptor_path.read_bytes(), root_fingerprint=stack.root_fingerprint)
-        return repository.register().user.hex()
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +78,6 @@ def bruno(stack: PrivateStack, tmp_path: Path) -> Citizen:
     with made.open() as repository:
         repository.init(stack.descriptor_path.read_bytes(), root_fingerprint=stack.root_fingerprint)
     return made
-
-
-def user_id(citizen: Citizen) -> str:
-    owner = Context(citizen.settings).home.owner()
-    assert owner is not None
-    return owner.hex()
 
 
 def test_a_letter_and_its_receipt(maria: Citizen, joao: Citizen):
@@ -474,6 +435,47 @@ def test_a_repository_that_does_not_answer_ends_the_wait(stack: PrivateStack, ma
             worker.resume()
     with maria.open() as repository:
         assert len(repository.letters()) == before
+
+
+def test_at_the_queues_limit_the_client_is_told_so_and_keeps_the_letter(
+    stack: PrivateStack, maria: Citizen, joao: Citizen
+):
+    limit = f"policies/{names.VHOST}/small"
+    policy = {"pattern": "^smr.commands$", "definition": {"max-length": 1}, "apply-to": "queues"}
+    administration = stack.broker.administration()
+
+    def fill(_use: str) -> str:
+        """While the PIN is asked for, everything stands still and the queue runs full."""
+        for worker in stack.workers:
+            worker.suspend()
+        administration._request("PUT", limit, policy)
+        with Wire(stack.client_settings(), stack.descriptor) as flood, pytest.raises(pika.exceptions.NackError):
+            for _ in range(QUEUE_FULL_AFTER):
+                flood.publish(b"garbage")
+        return PIN
+
+    with maria.open() as repository:
+        mine = len([each for each in repository.letters() if each.sent_by_me])
+    try:
+        with maria.open(pin=fill) as repository, pytest.raises(Unreachable) as busy:
+            repository.send([user_id(joao)], BODY, "Cheia")
+        assert busy.value.what == "The repository is busy: its queue is full."
+        assert "kept here" in busy.value.why
+        assert "sends it again" in busy.value.action
+        assert len(Context(maria.settings).outbox.all()) == 1
+        with maria.open() as repository, pytest.raises(Unreachable, match="its queue is full"):
+            repository.letters()  # which sends the letter first
+        assert len(Context(maria.settings).outbox.all()) == 1
+    finally:
+        administration._delete(limit)
+        for worker in stack.workers:
+            worker.resume()
+    with maria.open() as repository:
+        sent = [each for each in repository.letters() if each.sent_by_me]
+        assert [(each.command, each.problem) for each in repository.resumed] == [("SEND", "")]
+    assert len(sent) == mine + 1
+    assert sent[-1].subject == "Cheia"
+    assert Context(maria.settings).outbox.all() == []
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["in the same session", "in a new session"])

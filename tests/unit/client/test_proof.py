@@ -122,7 +122,7 @@ def test_a_lie_convinces_others(lie, contradiction, lying, home, tmp_path, publi
     assert judgement.contradiction is contradiction
     assert judgement.root_fingerprint == published[0].operator_root.hex()
     assert found.mailbox == protocol.MARIA
-    assert views.judged(found, judgement).exit_code is ExitCode.OK
+    assert views.judged(found, judgement, approved=None).exit_code is ExitCode.OK
 
 
 def test_heads_that_can_both_be_true_prove_nothing(lying, home, tmp_path):
@@ -132,7 +132,7 @@ def test_heads_that_can_both_be_true_prove_nothing(lying, home, tmp_path):
     kept = raised(own, lambda _: None, repository, home)
     assert kept.judgement.contradiction is Contradiction.NOT_PROVEN
     proof.export(home, kept.name, tmp_path / "proof.json")
-    judged = views.judged(*proof.verify((tmp_path / "proof.json").read_bytes()))
+    judged = views.judged(*proof.verify((tmp_path / "proof.json").read_bytes()), approved=None)
     assert judged.exit_code is ExitCode.CHECK_FAILED
 
 

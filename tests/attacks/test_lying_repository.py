@@ -1,0 +1,433 @@
+"""A repository that lies about what it stored, with its own keys, against the real client library and program.
+
+It is the real worker on a real broker, over a storage that tells something else than it holds. So every lie is signed
+and sealed as the truth would be: only what the client remembers can tell it apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.api import Repository
+from client.commands.proof import Contradiction
+from client.errors import CheckFailed, ExitCode, MailboxAlarm
+from crypto_core import mailbox
+from crypto_core.ids import Digest, Milliseconds, RepositoryId, UserId
+from crypto_core.mailbox import EntryKind
+from repository_worker import worker
+from repository_worker.effects import Change, Outcome, StoreLetter
+from repository_worker.keys import Home, now_ms
+from repository_worker.metrics import Metrics
+from repository_worker.settings import PREFIX, Settings
+from repository_worker.stack import PrivateStack
+from repository_worker.storage.interface import MailboxState, StoredEntry
+from repository_worker.storage.mongo import MongoStorage
+from repository_worker.transport.consumer import Consumer
+from tests.support.library import PASSPHRASE, Citizen, enrol, make_citizen, user_id
+
+LETTERS = 4
+MOST = 1000
+READY_SECONDS = 30.0
+
+Entries = list[StoredEntry]
+Lie = Callable[[Entries], Entries]
+
+
+class LyingStorage:
+    """The real storage, but for what a test makes it tell of one citizen's mailbox."""
+
+    def __init__(self, honest: MongoStorage, repository: RepositoryId) -> None:
+        self.honest = honest
+        self.repository = repository
+        self.victim: UserId | None = None
+        self.lies: dict[str, Callable[..., Any]] = {}  #: instead of the method of this name
+
+    def __getattr__(self, name: str) -> Any:
+        return self.__dict__.get("lies", {}).get(name) or getattr(self.honest, name)
+
+    @contextmanager
+    def telling(self, victim: str, lie: Lie) -> Iterator[None]:
+        """The victim's mailbox as `lie` makes it of the true entries, with a chain that fits."""
+        self.victim = UserId(bytes.fromhex(victim))
+        told = self._told(lie)
+        with self.doing(
+            mailbox=lambda owner: _state(self.repository, owner, told(owner)),
+            entries=lambda owner, after, up_to, limit, *, unread_only: tuple(
+                each for each in told(owner) if after < each.entry.number <= up_to and (each.unread or not unread_only)
+            )[:limit],
+        ):
+            yield
+
+    @contextmanager
+    def doing(self, **lies: Callable[..., Any]) -> Iterator[None]:
+        """Other methods than the honest ones."""
+        self.lies = lies
+        try:
+            yield
+        finally:
+            self.lies = {}
+
+    def _told(self, lie: Lie) -> Callable[[UserId], Entries]:
+        def told(owner: UserId) -> Entries:
+            true = list(self.honest.entries(owner, 0, MOST, MOST, unread_only=False))
+            return _chained(self.repository, owner, lie(true)) if owner == self.victim else true
+
+        return told
+
+
+def _chained(repository: RepositoryId, owner: UserId, entries: Entries) -> Entries:
+    """The entries with numbers and hashes that fit to each other."""
+    previous, found = mailbox.genesis(repository, owner), []
+    for number, each in enumerate(entries, 1):
+        entry = replace(each.entry, number=number)
+        previous = entry.hash(repository, owner, previous)
+        found.append(replace(each, entry=entry, hash=previous))
+    return found
+
+
+def _state(repository: RepositoryId, owner: UserId, entries: Entries) -> MailboxState:
+    return MailboxState(len(entries), entries[-1].hash if entries else mailbox.genesis(repository, owner))
+
+
+# ------------------------------------------------------------------------------------------------------- the world
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
+    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def liar(stack: PrivateStack) -> Iterator[LyingStorage]:
+    """The storage of the only worker, which works in this process."""
+    environment = stack.environment()
+    settings = Settings(
+        **{name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)}
+    )
+    opened = Home(settings.home).keystore(stack.ca_passphrase_file.read_text())
+    storage = LyingStorage(stack.storage(), opened.repository)
+    metrics, ready = Metrics(), threading.Event()
+    ring = Home(settings.home).ring(opened)
+    pipeline = worker.build_pipeline(settings, opened, storage, ring, metrics)  # type: ignore[arg-type]
+    consumer = Consumer(settings.broker(), pipeline, storage.honest.probe, metrics, settings.consumer("liar"))
+    thread = threading.Thread(target=consumer.run, args=(ready.set,))
+    thread.start()
+    try:
+        assert ready.wait(READY_SECONDS)
+        yield storage
+    finally:
+        consumer.stop()
+        thread.join()
+        storage.honest.close()
+
+
+@pytest.fixture(scope="module")
+def maria(stack: PrivateStack, liar: LyingStorage, tmp_path_factory: pytest.TempPathFactory) -> Citizen:
+    made = make_citizen(stack, tmp_path_factory.mktemp("maria"), "Maria Conceição Reis")
+    enrol(stack, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def joao(stack: PrivateStack, maria: Citizen, tmp_path_factory: pytest.TempPathFactory) -> Citizen:
+    """Who got letters, read one, and saw all of his mailbox."""
+    made = make_citizen(stack, tmp_path_factory.mktemp("joao"), "João Sá")
+    enrol(stack, made)
+    with maria.open() as hers:
+        for number in range(LETTERS):
+            hers.send([user_id(made)], f"carta {number}".encode())
+    with made.open() as his:
+        his.read(his.letters()[0].letter_id)
+        assert len(his.new()) == LETTERS - 1
+    return made
+
+
+# ---------------------------------------------------------------------------------------------------------- the lies
+
+
+def other(each: StoredEntry, **changes: Any) -> StoredEntry:
+    return replace(each, entry=replace(each.entry, **changes))
+
+
+def drop(entries: Entries) -> Entries:
+    return [entries[0], *entries[2:]]
+
+
+def drop_and_fill(entries: Entries) -> Entries:
+    return [entries[0], *entries[2:], entries[-1]]
+
+
+def replace_one(entries: Entries) -> Entries:
+    return [entries[0], other(entries[1], object=Digest(bytes(32))), *entries[2:]]
+
+
+def swap_authors(entries: Entries) -> Entries:
+    routing = replace(entries[1].entry.routing, author=UserId(bytes(28)))
+    return [entries[0], other(entries[1], routing=routing), *entries[2:]]
+
+
+def reorder(entries: Entries) -> Entries:
+    first, second, third, *rest = entries
+    return [first, other(third, time=second.entry.time), other(second, time=third.entry.time), *rest]
+
+
+def roll_back(entries: Entries) -> Entries:
+    return entries[: LETTERS - 1]
+
+
+def forget(_: Entries) -> Entries:
+    return []
+
+
+def sign_again(entries: Entries) -> Entries:
+    return [*entries[:-1], other(entries[-1], object=Digest(bytes(32)))]
+
+
+def put_in_front(entries: Entries) -> Entries:
+    return [entries[0], *entries]
+
+
+def change_a_time(entries: Entries) -> Entries:
+    return [other(entries[0], time=Milliseconds(entries[0].entry.time - 1)), *entries[1:]]
+
+
+LIES: list[Lie] = [
+    drop,
+    drop_and_fill,
+    replace_one,
+    swap_authors,
+    reorder,
+    roll_back,
+    forget,
+    sign_again,
+    put_in_front,
+    change_a_time,
+]
+VERBS: dict[str, Callable[[Repository], Any]] = {"new": Repository.new, "list": Repository.letters}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
+def test_every_lie_about_what_was_seen_is_an_alarm(lie: Lie, verb: str, liar: LyingStorage, joao: Citizen):
+    with joao.open() as his:
+        honest = VERBS[verb](his)
+        with liar.telling(user_id(joao), lie), pytest.raises(MailboxAlarm, match="contradicts what it signed before"):
+            VERBS[verb](his)
+        assert VERBS[verb](his) == honest  # what was verified stands
+
+
+@pytest.mark.parametrize("lie", [drop, replace_one, reorder, put_in_front, forget], ids=lambda lie: lie.__name__)
+def test_a_lie_is_seen_by_who_only_sends(lie: Lie, liar: LyingStorage, joao: Citizen):
+    with joao.open() as his, liar.telling(user_id(joao), lie), pytest.raises(MailboxAlarm):
+        his.send([user_id(joao)], b"para mim")
+
+
+def test_what_was_not_seen_yet_must_extend_what_was(liar: LyingStorage, maria: Citizen, joao: Citizen):
+    with maria.open() as hers, joao.open() as his:
+        known = len(his.letters())
+        hers.send([user_id(joao)], b"mais uma")
+        with liar.telling(user_id(joao), replace_one), pytest.raises(MailboxAlarm):
+            his.new()
+        assert len(his.letters()) == known + 1
+
+
+class TestOneAnswer:
+    """Where the mailbox as a whole is honest, and one answer is not."""
+
+    def test_a_list_that_leaves_a_letter_out(self, liar: LyingStorage, joao: Citizen):
+        def entries(*arguments: Any, **options: Any) -> Sequence[StoredEntry]:
+            found = liar.honest.entries(*arguments, **options)
+            return (found[0], *found[2:])
+
+        with joao.open() as his, liar.doing(entries=entries), pytest.raises(MailboxAlarm, match="left out"):
+            his.letters()
+
+    def test_the_letters_of_two_entries_exchanged(self, liar: LyingStorage, joao: Citizen):
+        def views(reader: UserId, entries: Sequence[StoredEntry]) -> Sequence[Any]:
+            return tuple(reversed(liar.honest.views(reader, entries)))
+
+        with joao.open() as his, liar.doing(views=views), pytest.raises(MailboxAlarm, match="another letter"):
+            his.letters()
+
+    def test_another_letter_than_the_one_asked_for(self, liar: LyingStorage, joao: Citizen):
+        with joao.open() as his:
+            first, second = (each.letter_id for each in his.letters()[:2])
+            owner = UserId(bytes.fromhex(user_id(joao)))
+            true = liar.honest.entries(owner, 1, MOST, 1, unread_only=False)[0]
+            with liar.doing(entry=lambda *_: true), pytest.raises(CheckFailed, match="another letter"):
+                his.read(first)
+            assert his.read(second).letter_id == second
+
+    def test_the_body_of_another_letter(self, liar: LyingStorage, joao: Citizen):
+        with joao.open() as his:
+            first, second = his.letters()[:2]
+            owner = UserId(bytes.fromhex(user_id(joao)))
+            letter = liar.honest.entries(owner, 1, MOST, 1, unread_only=False)[0].entry.routing.letter
+            body = liar.honest.body(second.author, letter)
+            with liar.doing(body=lambda *_: body), pytest.raises(CheckFailed, match="not what it seems"):
+                his.read(first.letter_id)
+
+    def test_a_receipt_that_is_hidden(self, liar: LyingStorage, maria: Citizen, joao: Citizen):
+        with maria.open() as hers, joao.open() as his:
+            sent = hers.send([user_id(joao)], b"com aviso")
+            his.read(sent.letter_id)
+            his.send_receipt(sent.letter_id)
+            with liar.doing(receipts=lambda *_: ()), pytest.raises(MailboxAlarm, match="left out"):
+                hers.status(sent.letter_id)
+            assert len(hers.status(sent.letter_id).receipts) == 1
+
+
+class TestAcceptances:
+    """What a repository says of a letter that it was sent."""
+
+    @staticmethod
+    def accepting(liar: LyingStorage, lie: Callable[[Change], Outcome]) -> Callable[..., Any]:
+        def commit_all(changes: Sequence[Change]) -> Sequence[Any]:
+            return [
+                lie(each) if isinstance(each.effect, StoreLetter) else liar.honest.commit_all([each])[0]
+                for each in changes
+            ]
+
+        return commit_all
+
+    def test_accepted_and_thrown_away(self, liar: LyingStorage, maria: Citizen, joao: Citizen):
+        entries = liar.honest.entries
+
+        def made_up(change: Change) -> Outcome:
+            """An acceptance as it would be, of a letter that is stored nowhere."""
+            outcome = liar.honest.commit_all([change])[0]
+            assert isinstance(outcome, Outcome)
+            return outcome
+
+        def without_last(owner: UserId, *arguments: Any, **options: Any) -> Sequence[StoredEntry]:
+            return entries(owner, *arguments, **options)[:-1]
+
+        with maria.open() as hers:
+            lies = {"commit_all": self.accepting(liar, made_up), "entries": without_last}
+            with liar.doing(**lies), pytest.raises(MailboxAlarm, match="is missing"):
+                hers.send([user_id(joao)], b"perdida")
+
+    def test_an_old_acceptance_for_a_new_letter(self, liar: LyingStorage, maria: Citizen, joao: Citizen):
+        with maria.open() as hers:
+            hers.send([user_id(joao)], b"aceite")
+            author = UserId(bytes.fromhex(user_id(maria)))
+            owner_entries = liar.honest.entries(author, 0, MOST, MOST, unread_only=False)
+            (last,) = [each for each in owner_entries if each.entry.kind is EntryKind.SENT][-1:]
+            old = liar.honest.acceptance(author, last.entry.routing.letter)
+            lie = self.accepting(liar, lambda _: Outcome(entries=old))
+            with liar.doing(commit_all=lie), pytest.raises(CheckFailed, match="acceptance of the letter is not valid"):
+                hers.send([user_id(joao)], b"outra")
+
+    def test_accepted_for_some_only(self, liar: LyingStorage, maria: Citizen, joao: Citizen):
+        def without_recipient(change: Change) -> Outcome:
+            outcome = liar.honest.commit_all([change])[0]
+            assert isinstance(outcome, Outcome)
+            return Outcome(entries=outcome.entries[:1])
+
+        with maria.open() as hers:
+            lie = self.accepting(liar, without_recipient)
+            with liar.doing(commit_all=lie), pytest.raises(CheckFailed, match="not for all recipients"):
+                hers.send([user_id(joao)], b"para dois")
+
+
+# ---------------------------------------------------------------------------------------- proof, by the program
+
+
+def program(home: Path | None, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """`smr proof`, which needs neither card nor network nor, to judge, a home."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "SMR_HOME": str(home or "/nonexistent")}
+    command = [sys.executable, "-m", "client", "proof", *arguments]
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+
+
+def smr(home: Path | None, *arguments: str, code: int = 0) -> Any:
+    """What it tells a program."""
+    done = program(home, *arguments, "--json")
+    assert done.returncode == code, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def said(home: Path | None, *arguments: str) -> str:
+    """What it tells a person."""
+    return program(home, *arguments).stdout.decode()
+
+
+def exported(joao: Citizen, lie: AbstractContextManager[None], target: Path) -> Path:
+    """Has the repository tell a lie, and the program write its proof to `target`."""
+    alarms = joao.context().home.alarms
+    with joao.open() as his:
+        his.letters()
+        before = set(alarms.glob("*"))
+        with lie, pytest.raises(MailboxAlarm):
+            his.letters()
+    (alarm,) = set(alarms.glob("*")) - before
+    shown = smr(joao.settings.home, alarm.stem, "--export", str(target))
+    assert [each["name"] for each in shown["alarms"]] == [alarm.stem]
+    return target
+
+
+@pytest.fixture(scope="module")
+def forked(liar: LyingStorage, joao: Citizen, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(joao, liar.telling(user_id(joao), sign_again), tmp_path_factory.mktemp("forked") / "proof.json")
+
+
+class TestProof:
+    def test_two_entries_under_one_number_convince_everybody(self, forked, stack, joao):
+        for home, approved in ((joao.settings.home, True), (None, None)):
+            found = smr(home, "--verify", str(forked))
+            assert (found["proven"], found["contradiction"]) == (True, Contradiction.FORKED.value)
+            assert found["operator_root"] == stack.root_fingerprint
+            assert found["operator_root_approved"] is approved
+
+    def test_a_mailbox_that_became_shorter_convinces_everybody(self, liar, joao, tmp_path):
+        target = exported(joao, liar.telling(user_id(joao), roll_back), tmp_path / "proof.json")
+        found = smr(None, "--verify", str(target))
+        assert (found["proven"], found["contradiction"]) == (True, Contradiction.ROLLED_BACK.value)
+
+    def test_entries_alone_prove_nothing_to_others(self, liar, joao, tmp_path):
+        def left_out(*arguments: Any, **options: Any) -> Sequence[StoredEntry]:
+            found = liar.honest.entries(*arguments, **options)
+            return (found[0], *found[2:])
+
+        target = exported(joao, liar.doing(entries=left_out), tmp_path / "proof.json")
+        found = smr(joao.settings.home, "--verify", str(target), code=ExitCode.CHECK_FAILED)
+        assert (found["proven"], found["contradiction"]) == (False, Contradiction.NOT_PROVEN.value)
+        shown = said(joao.settings.home)
+        assert "is left out" in shown
+        assert "not proven to others" in shown
+
+    @pytest.mark.parametrize("member", ["shown", "descriptor"])
+    def test_a_proof_that_was_changed_is_refused(self, member, forked, tmp_path):
+        value = json.loads(forked.read_text())
+        value[member] = value[member][:-1] + ("1" if value[member][-1] == "0" else "0")
+        changed = tmp_path / "changed.json"
+        changed.write_text(json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False))
+        refused = smr(None, "--verify", str(changed), code=ExitCode.CHECK_FAILED)
+        assert "proves nothing" in refused["error"]["message"]
+
+    def test_a_proof_about_another_repository_says_so(self, forked, joao, tmp_path):
+        elsewhere = Home(tmp_path / "repository")
+        elsewhere.create("Outro correio", "Outra organização", "amqp://client@127.0.0.1/smr", PASSPHRASE, now_ms())
+        with joao.open(home=tmp_path / "home") as unused:
+            unused.init(elsewhere.signed_descriptor(), root_fingerprint=elsewhere.descriptor(now_ms())[1])
+        assert "another repository than yours" in said(tmp_path / "home", "--verify", str(forked))
+
+
+def test_an_acceptance_of_a_letter_to_oneself_must_fit_in_both_places(liar: LyingStorage, joao: Citizen):
+    """The last test: it leaves João with an entry that is not true, as such a repository would."""
+    with joao.open() as his, liar.telling(user_id(joao), sign_again), pytest.raises(MailboxAlarm, match="does not fit"):
+        his.send([user_id(joao)], "para mim também".encode())

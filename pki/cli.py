@@ -18,6 +18,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 from cryptography import x509
@@ -34,6 +35,7 @@ from pki.fetchers import HttpFetcher
 from pki.identity import display_name, fingerprint
 from pki.revocation import RevocationCache
 from pki.test_ca import TestCa
+from pki.test_responder import TestResponder
 from pki.tokens.profiles import CardKeyUse
 from pki.trust_store import ImportReport, TrustStore
 from pki.virtual_card import (
@@ -90,6 +92,7 @@ def virtual_card_create(
 def virtual_card_revoke(
     card: Annotated[str, typer.Argument(help="The citizen's name, or the card's folder.")],
     reason: Annotated[str, typer.Option(help="Reason, as RFC 5280 names it.")] = x509.ReasonFlags.key_compromise.value,
+    in_delta: Annotated[bool, typer.Option("--in-delta", help="Publish it in the delta lists alone.")] = False,
     ca: CaFolder = _DEFAULT / "test-ca",
     cards: CardsFolder = _DEFAULT / "cards",
     as_json: AsJson = False,
@@ -98,7 +101,7 @@ def virtual_card_revoke(
     authority = TestCa.open(ca, _passphrase("Passphrase of the test CA"))
     found = open_virtual_card(Path(card) if Path(card).is_dir() else cards / folder_name(card))
     why = _reason(reason)
-    lines = [authority.revoke(serial, why) for serial in found.serials.values()]
+    lines = [authority.revoke(serial, why, in_delta=in_delta) for serial in found.serials.values()]
     data = {"holder": found.holder, "revoked_at": lines[0].revoked_at, "reason": lines[0].reason}
     text = f"Revoked the card of {found.holder} ({data['reason']}) at {data['revoked_at']}."
     _print(as_json, data, lambda console: console.print(text))
@@ -236,15 +239,19 @@ def ca_publish(ca: CaFolder = _DEFAULT / "test-ca", as_json: AsJson = False) -> 
 @ca_app.command("serve")
 def ca_serve(
     ca: CaFolder = _DEFAULT / "test-ca",
-    port: Annotated[int, typer.Option(help="Loopback port; 0 takes a free one.")] = 0,
+    port: Annotated[int | None, typer.Option(help="Loopback port; without it, the one in the CA's address.")] = None,
 ) -> None:
-    """Serve the revocation lists on loopback until Ctrl-C."""
+    """Publish new lists and deltas, and serve them and OCSP answers on loopback until Ctrl-C."""
+    authority = TestCa.open(ca, _passphrase("Passphrase of the test CA"))
+    authority.publish_crls()
+    chosen = port if port is not None else urlsplit(authority.crl_base_url).port or 0
     try:
-        server = crl_server.CrlServer(ca / "crls", port)
+        server = crl_server.CrlServer(authority.crl_folder, chosen)
     except OSError as error:
-        raise TestCaError(f"Port {port} cannot be used.", "Another program has it.", "Choose another.") from error
+        raise TestCaError(f"Port {chosen} cannot be used.", "Another program has it.", "Choose another.") from error
     with server:
-        Console().print(f"Serving {ca / 'crls'} at {server.url}; Ctrl-C ends it.")
+        server.answer_questions(TestResponder(authority).answer)
+        Console().print(f"Serving {authority.crl_folder} and OCSP at {server.url}; Ctrl-C ends it.", soft_wrap=True)
         server.wait()
 
 

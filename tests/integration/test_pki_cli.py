@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.ocsp import OCSPCertStatus, OCSPRequestBuilder, load_der_ocsp_response
 
 from pki.crl_server import CrlServer
+from pki.crls import check_delta
+from pki.fetchers import HttpFetcher
+from pki.test_ca import TestCa
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +128,35 @@ def test_lists_are_fetched_from_this_machine_only_when_allowed(world, trusted):
     refused = world.run("crl", "refresh")
     assert refused.returncode == 1
     assert "private network" in refused.stdout
+
+
+def test_the_test_ca_publishes_lists_deltas_and_answers(world, trusted, card):
+    """As a program of its own on another port: what it serves is what the CA's book says."""
+    code = "import sys; sys.argv[0] = 'smr-pki'; from pki.cli import main; main()"
+    command = [sys.executable, "-c", code, "test-ca", "serve", "--port", "0"]
+    ca = TestCa.open(world.folder / "ca", "only for tests")
+    issuer, _ = ca.authority("authentication")
+    (serial,) = [int(text, 16) for use, text in card["serials"].items() if use == "authentication"]
+    fetcher = HttpFetcher(allow_private_addresses=True)
+    with subprocess.Popen(
+        command, env={**world.environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            (url,) = re.findall(r"http://127\.0\.0\.1:\d+", program.stdout.readline())
+            complete = x509.load_der_x509_crl(fetcher.fetch(f"{url}/authentication.crl"))
+            delta = x509.load_der_x509_crl(fetcher.fetch(f"{url}/authentication-delta.crl"))
+            assert check_delta(delta, [complete]) is None
+            question = OCSPRequestBuilder().add_certificate_by_hash(
+                hashlib.sha1(issuer.subject.public_bytes(), usedforsecurity=False).digest(),
+                bytes(20),
+                serial,
+                hashes.SHA1(),
+            )
+            answer = fetcher.ask(f"{url}/ocsp/authentication", question.build().public_bytes(Encoding.DER))
+            assert load_der_ocsp_response(answer).certificate_status is OCSPCertStatus.GOOD
+        finally:
+            program.send_signal(signal.SIGINT)
+            program.wait(20)
 
 
 def test_a_card_is_revoked_by_its_holders_name(world, card):

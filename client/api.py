@@ -25,7 +25,7 @@ from client.commands import init as init_command
 from client.commands import people as people_command
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
-from client.commands.card import CardReport
+from client.commands.card import CardsReport
 from client.commands.init import Installed, OperatorRoot
 from client.commands.key import KeySummary
 from client.commands.pending import Resumed
@@ -61,7 +61,7 @@ class Repository:
         with boundary():
             return init_command.init(self._context, descriptor, root_fingerprint, approve, broker_account)
 
-    def cards(self) -> tuple[CardReport, ...]:
+    def cards(self) -> CardsReport:
         """Readers and cards, with what each key is good for now."""
         with boundary():
             return card.cards(self._context)

@@ -8,15 +8,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
-from cryptography import x509
-
 from broker_config.connection import ConnectionSettings, parse_amqp_url
-from client.errors import CardProblem, CheckFailed, NotAllowed
+from client.cards import OpenCard, open_card
+from client.errors import CheckFailed, NotAllowed
 from client.settings import Settings
 from client.state import counters, files, keystore, pin
 from client.state.home import Home
@@ -28,12 +26,9 @@ from client.transport import Transport
 from crypto_core import commands, envelope, ids
 from crypto_core.commands import Command, RefusedByRepository
 from crypto_core.descriptor import Descriptor
-from crypto_core.documents import SignedDocument
 from crypto_core.ids import LetterId, Milliseconds, RepositoryId, UserId
 from crypto_core.suite import sha256
-from pki import cades, identity
 from pki.fetchers import HttpFetcher
-from pki.signers import Card, CardKeyUse
 from pki.validator import IdentityValidator
 
 T = TypeVar("T")
@@ -51,20 +46,6 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
     commands.Blocked: commands.BlockedResult,
     commands.Close: commands.CloseResult,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class OpenCard:
-    """A card whose citizen is known. `authentication` is the certificate that the user id comes from."""
-
-    card: Card
-    user: UserId
-    authentication: x509.Certificate
-    signature: x509.Certificate | None
-
-    def sign(self, document: bytes, use: CardKeyUse) -> SignedDocument:
-        """The document with the card's detached signature."""
-        return SignedDocument(document, cades.sign_document(document, self.card, use))
 
 
 class Context:
@@ -123,18 +104,11 @@ class Context:
     @contextmanager
     def card(self) -> Iterator[OpenCard]:
         """The card in the reader; its PIN is asked for when it first signs. Raises CardError, CardProblem."""
-        with self.settings.waiting("the card"):
-            card = Card.open(self.settings.card, lambda use: self.settings.pin(use.value))
-        with card:
-            authentication = card.certificate(CardKeyUse.AUTHENTICATION)
-            if authentication is None:
-                raise CardProblem(
-                    "The card has no authentication certificate.",
-                    "It is what says who you are.",
-                    "Use a Citizen Card, or have yours renewed.",
-                )
-            user = UserId(identity.user_id(authentication))
-            yield OpenCard(card, user, authentication, card.certificate(CardKeyUse.SIGNATURE))
+        with open_card(self.settings, self.home.owner(), self._alive) as card:
+            yield card
+
+    def _alive(self) -> AbstractContextManager[None]:
+        return self._transport.kept_alive() if self._transport is not None else nullcontext()
 
     @contextmanager
     def own_card(self, session: LiveSession) -> Iterator[OpenCard]:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from client.context import Context, OpenCard
+from client.cards import OpenCard
+from client.context import Context
 from client.errors import CheckFailed, NotFound
 from client.state.session import LiveSession
 from crypto_core import commands, documents, limits

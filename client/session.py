@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from client import identity
-from client.context import Context, OpenCard
+from client.cards import OpenCard
+from client.context import Context
 from client.errors import ClientError, NotAllowed
 from client.state import counters, pin
 from client.state.keystore import Keys

@@ -42,6 +42,11 @@ def no_pin(_purpose: str) -> str:
     )
 
 
+def never() -> bool:
+    """For programs that nobody can answer."""
+    return False
+
+
 def silently(_what: str) -> AbstractContextManager[None]:
     """For programs that show no progress."""
     return nullcontext()
@@ -51,9 +56,9 @@ def silently(_what: str) -> AbstractContextManager[None]:
 class Settings:
     """How one client is set up.
 
-    `passphrase` and `pin` are called with the purpose, when a secret is needed; `waiting` with what is awaited, around
-    every wait. `trust_store` is HOME/trust when None; `memory` is where the kept session's key goes (None: nowhere, so
-    that every command asks again).
+    `passphrase` and `pin` are called with the purpose, when a secret is needed; `risk_last_try` before the PIN when one
+    more wrong one would lock the card; `waiting` with what is awaited, around every wait. `trust_store` is HOME/trust
+    when None; `memory` is where the kept session's key goes (None: nowhere, so that every command asks again).
     """
 
     home: Path
@@ -61,6 +66,7 @@ class Settings:
     card: CardSettings = field(default_factory=CardSettings)
     passphrase: Callable[[str], str] = no_passphrase
     pin: Callable[[str], str] = no_pin
+    risk_last_try: Callable[[], bool] = never
     waiting: Waiting = silently
     clock: Callable[[], Milliseconds] = system_clock
     memory: Path | None = None

@@ -11,9 +11,11 @@ repository recognises them.
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import pika
@@ -33,6 +35,7 @@ R = TypeVar("R")
 
 REPLY_SECONDS: Final = 30.0  #: how long a reply is waited for, unless the settings say otherwise
 _SLICE_SECONDS: Final = 1.0  #: how long one look into the queue may block
+_BEAT_SECONDS: Final = 1.0  #: how often heartbeats are looked after; brokers expect them every few seconds at most
 _PERSISTENT: Final = 2
 
 
@@ -80,6 +83,30 @@ class Transport:
                 raise NotAllowed(f"The broker does not let this installation in: {error}.") from error
             except BrokerError as error:
                 raise Unreachable(f"The broker is not ready: {error}.") from error
+
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Answers the broker's heartbeats while the caller waits for something else than the broker.
+
+        Inside of it nothing else may be done with this object: the connection belongs to one thread at a time.
+        """
+        done = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(done,), name="smr heartbeat", daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beating.join()
+
+    def _beat(self, done: threading.Event) -> None:
+        while not done.wait(_BEAT_SECONDS):
+            if self._connection is None or not self._connection.is_open:
+                return
+            try:
+                self._connection.process_data_events(time_limit=0)
+            except (pika.exceptions.AMQPError, OSError):
+                return  # it is lost: the next exchange opens another one
 
     def close(self) -> None:
         """Drops the connection; the broker drops its queue."""

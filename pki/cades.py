@@ -95,13 +95,14 @@ def sign_document(
         raise _invalid(f"the card has no {use.value} certificate")
     attributes = _attributes(document, certificate, signing_time or datetime.now(UTC))
     accompanying = [c for c in chain if fingerprint(c) != fingerprint(certificate)]
+    signature = card.sign(use, attributes.dump())
     parts = _Parts(
         certificates=tuple(_asn1(c) for c in (certificate, *accompanying)),
         sid=_signer_identifier(_asn1(certificate)),
         attributes=attributes,
         digest_algorithm=algos.DigestAlgorithm({"algorithm": "sha256"}),
-        signature_algorithm=algos.SignedDigestAlgorithm({"algorithm": _algorithm_for(certificate)}),
-        signature=card.sign(use, attributes.dump()),
+        signature_algorithm=_algorithm_of(certificate, attributes.dump(), signature),
+        signature=signature,
     )
     signed = parts.assemble()
     # A card that signs wrongly, or a certificate that is not the key's, must not be found out by the recipient.
@@ -201,13 +202,18 @@ def _signing_certificate(certificate: x509.Certificate, *, named: bool = True) -
     return tsp.SigningCertificateV2({"certs": [tsp.ESSCertIDv2(identifier)]})
 
 
-def _algorithm_for(certificate: x509.Certificate) -> str:
+def _algorithm_of(certificate: x509.Certificate, signed: bytes, signature: bytes) -> algos.SignedDigestAlgorithm:
+    """What the card has signed with. An RSA card chooses PKCS#1 v1.5 or PSS by what it can do: the signature tells."""
     key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        return "sha256_rsa"
     if isinstance(key, ec.EllipticCurvePublicKey):
-        return "sha256_ecdsa"
-    raise _invalid("the certificate's key is neither RSA nor ECDSA")
+        return algos.SignedDigestAlgorithm({"algorithm": "sha256_ecdsa"})
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise _invalid("the certificate's key is neither RSA nor ECDSA")
+    try:
+        key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return algos.SignedDigestAlgorithm.load(_PSS_FORM)  # if it is not that either, the check at the end says so
+    return algos.SignedDigestAlgorithm({"algorithm": "sha256_rsa"})
 
 
 def _signer_identifier(certificate: asn1_x509.Certificate) -> cms.SignerIdentifier:
@@ -352,16 +358,17 @@ _DIGEST_FORMS: Final = frozenset(
         bytes.fromhex("300d06096086480165030402010500"),  # id-sha256, NULL
     }
 )
+_PSS_FORM: Final = bytes.fromhex(
+    "304106092a864886f70d01010a3034a00f300d06096086480165030402010500"
+    "a11c301a06092a864886f70d010108300d06096086480165030402010500a203020120"
+)
 _SIGNATURE_FORMS: Final = {
     bytes.fromhex("300d06092a864886f70d0101010500"): SignatureAlgorithm.RSA_PKCS1_SHA256,  # rsaEncryption
     bytes.fromhex("300d06092a864886f70d01010b0500"): SignatureAlgorithm.RSA_PKCS1_SHA256,  # sha256WithRSAEncryption
     bytes.fromhex("300a06082a8648ce3d040302"): SignatureAlgorithm.ECDSA_SHA256,  # ecdsa-with-SHA256
     # RSASSA-PSS with SHA-256, MGF1 with SHA-256 and 32 bytes of salt (RFC 4055 section 3.1); the digest's parameters
     # NULL, then absent.
-    bytes.fromhex(
-        "304106092a864886f70d01010a3034a00f300d06096086480165030402010500"
-        "a11c301a06092a864886f70d010108300d06096086480165030402010500a203020120"
-    ): SignatureAlgorithm.RSA_PSS_SHA256,
+    _PSS_FORM: SignatureAlgorithm.RSA_PSS_SHA256,
     bytes.fromhex(
         "303d06092a864886f70d01010a3030a00d300b0609608648016503040201"
         "a11a301806092a864886f70d010108300b0609608648016503040201a203020120"

@@ -4,11 +4,15 @@
     ├── CardError                 a card or its reader
     │   ├── NoModule              the PKCS#11 library is missing or does not load
     │   ├── NoCard                no reader, no card in it, or not the card that was asked for
+    │   ├── SeveralCards          more than one, and nothing says which
     │   ├── WrongPin              the card refused the PIN
     │   ├── PinLocked             too many wrong PINs
     │   ├── PinRequired           the card wants a PIN and none was offered
+    │   ├── PinCancelled          the dialog of the reader or the driver was closed without a PIN
     │   ├── CardRemoved           it was there when we began
     │   ├── CertificateMissing    the card has no such certificate or key
+    │   ├── NoMechanism           the card offers no way of signing that is accepted here
+    │   ├── KeyMismatch           what the card signed is not of the key that its certificate names
     │   └── SigningFailed         anything else that ended a signature, the signing process included
     ├── CertificateError          a certificate cannot be used as an identity
     │   └── PathInvalid           path validation did not answer VALID (carries the whole answer)
@@ -52,6 +56,10 @@ class NoCard(CardError):
     """No reader, no card in it, or not the card that was asked for."""
 
 
+class SeveralCards(CardError):
+    """There is more than one card, and nothing says which is meant."""
+
+
 class WrongPin(CardError):
     """The card refused the PIN. `final_try`: True when the card says that one try is left, None when it is silent."""
 
@@ -68,12 +76,24 @@ class PinRequired(CardError):
     """The card wants a PIN and the caller gave no way to ask for it."""
 
 
+class PinCancelled(CardError):
+    """Somebody closed the PIN dialog of the reader or the driver, or it ran out of time."""
+
+
 class CardRemoved(CardError):
     """The card was there when we began and is there no longer."""
 
 
 class CertificateMissing(CardError):
     """The card has no certificate, or no key, for the use that was asked for."""
+
+
+class NoMechanism(CardError):
+    """The card offers no way of signing with SHA-256 that is accepted here."""
+
+
+class KeyMismatch(CardError):
+    """The card's signature does not hold under the certificate that the card shows."""
 
 
 class SigningFailed(CardError):

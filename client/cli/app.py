@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from client.cli.run import HomeOption, JsonOption, Options, Run, VerboseOption, command
+from client.cli.run import (
+    CardChoice,
+    CardOption,
+    CertificateOption,
+    HomeOption,
+    JsonOption,
+    ModuleOption,
+    Options,
+    Run,
+    SlotOption,
+    VerboseOption,
+    command,
+)
 
 if TYPE_CHECKING:
     from client.cli.views import View
@@ -16,8 +28,8 @@ if TYPE_CHECKING:
 _EPILOG: Final = (
     "Exit codes: 0 done, 2 usage, 3 refused by a check, 4 not allowed, 5 not found, 6 unreachable, 7 card problem, "
     "1 anything else.  Environment: SMR_HOME, SMR_PASSPHRASE_FILE, SMR_PIN_FILE, SMR_PKCS11_MODULE, SMR_CARD_LABEL, "
-    "SMR_TRUST_STORE, SMR_REPLY_SECONDS, SMR_NEW_PASSPHRASE_FILE, SMR_BACKUP_PASSPHRASE_FILE, "
-    "SMR_ALLOW_PRIVATE_CRL_HOSTS (development only), NO_COLOR."
+    "SMR_CARD_SLOT, SMR_CARD_CERTIFICATE, SMR_TRUST_STORE, SMR_REPLY_SECONDS, SMR_NEW_PASSPHRASE_FILE, "
+    "SMR_BACKUP_PASSPHRASE_FILE, SMR_ALLOW_PRIVATE_CRL_HOSTS (development only), NO_COLOR."
 )
 _SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
@@ -42,10 +54,17 @@ Person = Annotated[str, typer.Argument(metavar="WHO", help="An id, or the name o
 
 @app.callback()
 def common(
-    ctx: typer.Context, home: HomeOption = None, as_json: JsonOption = False, verbose: VerboseOption = False
+    ctx: typer.Context,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    module: ModuleOption = None,
+    card_label: CardOption = None,
+    slot: SlotOption = None,
+    card_certificate: CertificateOption = None,
 ) -> None:
     """Options before the command."""
-    ctx.obj = Options(home, as_json, verbose)
+    ctx.obj = Options(home, as_json, verbose, CardChoice(module, card_label, slot, card_certificate))
 
 
 @command(app, "init")

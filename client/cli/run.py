@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -27,7 +27,36 @@ HomeOption = Annotated[
     typer.Option("--home", metavar="DIR", help="Home folder. Default: SMR_HOME, else the data folder of this user."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+ModuleOption = Annotated[
+    Path | None,
+    typer.Option("--module", envvar="SMR_PKCS11_MODULE", metavar="FILE", help="The card's PKCS#11 module."),
+]
+CardOption = Annotated[
+    str | None, typer.Option("--card", envvar="SMR_CARD_LABEL", metavar="LABEL", help="The card of this label.")
+]
+SlotOption = Annotated[
+    int | None, typer.Option("--slot", envvar="SMR_CARD_SLOT", metavar="N", help="The card in this slot.")
+]
+CertificateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--card-certificate",
+        envvar="SMR_CARD_CERTIFICATE",
+        metavar="HEX",
+        help="Beginning of the SHA-256 of your authentication certificate, where a card holds several.",
+    ),
+]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="Errors with their trace.")]
+
+
+@dataclass(frozen=True, slots=True)
+class CardChoice:
+    """Which card, where several could be meant."""
+
+    module: Path | None = None
+    label: str | None = None
+    slot: int | None = None
+    certificate: str | None = None
 
 
 @dataclass(slots=True)
@@ -37,6 +66,7 @@ class Options:
     home: Path | None = None
     as_json: bool = False
     verbose: bool = False
+    card: CardChoice = field(default_factory=CardChoice)
 
 
 class Run:
@@ -81,15 +111,19 @@ class Run:
         from pki.signers import CardSettings
 
         secrets = Secrets(self.screen.quiet)
-        module = os.environ.get("SMR_PKCS11_MODULE")
+        chosen = self.options.card
         return Settings(
             home=self.home,
             trust_store=self.trust_store,
             card=CardSettings(
-                module=Path(module) if module else None, token_label=os.environ.get("SMR_CARD_LABEL") or None
+                module=chosen.module,
+                token_label=chosen.label or None,
+                slot=chosen.slot,
+                certificate=chosen.certificate or None,
             ),
             passphrase=secrets.passphrase,
             pin=secrets.pin,
+            risk_last_try=lambda: self.ask("One try of this card's PIN is left; a wrong PIN locks it. Go on?"),
             waiting=self.screen.waiting,
             memory=memory_folder(),
             reply_seconds=_seconds("SMR_REPLY_SECONDS", REPLY_SECONDS),
@@ -125,6 +159,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., View]], Call
                 arguments.pop("home") or common.home,
                 arguments.pop("as_json") or common.as_json,
                 arguments.pop("verbose") or common.verbose,
+                common.card,
             )
             raise typer.Exit(_perform(options, lambda run: function(run, **arguments)))
 

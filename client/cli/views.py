@@ -10,7 +10,7 @@ from typing import Any
 from client.cli.screen import Screen, json_moment, moment
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
-from client.commands.card import CardReport
+from client.commands.card import CardReport, CardsReport
 from client.commands.init import Installed
 from client.commands.key import KeySummary
 from client.commands.people import FoundPerson
@@ -55,27 +55,38 @@ def installed(found: Installed, trust: str) -> View:
     )
 
 
-def cards(found: Sequence[CardReport]) -> View:
+def cards(found: CardsReport) -> View:
     def show(screen: Screen) -> None:
-        if not found:
+        if not found.cards:
             screen.line("There is no card in any reader.")
-        for card in found:
-            screen.line(f"{safe_text(card.label)} in {safe_text(card.reader)}")
-            if card.problem:
-                screen.line(f"  {screen.mark(False)} {safe_text(card.problem)}")
-                continue
-            screen.pairs(
-                [("holder", f"{card.holder} ({card.civil_number})"), ("id", card.user.hex() if card.user else "")]
-            )
-            for key in card.keys:
-                good = key.verdict == "valid"
-                detail = f": {safe_text(key.detail)}" if key.detail and not good else ""
-                screen.line(
-                    f"  {screen.mark(good)} {key.use} key, {key.kind}, "
-                    f"until {key.valid_until:%Y-%m-%d}, {key.verdict}{detail}"
-                )
+        for card in found.cards:
+            _show_card(screen, card)
+        for name in found.empty_readers:
+            screen.line(f"{safe_text(name)}: no card")
 
-    return View({"cards": [_card_json(card) for card in found]}, show)
+    data = {"cards": [_card_json(card) for card in found.cards], "empty_readers": list(found.empty_readers)}
+    return View(data, show)
+
+
+def _show_card(screen: Screen, card: CardReport) -> None:
+    screen.line(f"{safe_text(card.label)} in {safe_text(card.reader)} (slot {card.slot})")
+    lines = [("card", safe_text(card.kind)), ("PIN", card.pin)]
+    if card.user is not None:
+        yours = ", yours" if card.own else ""
+        holder = f"{safe_text(card.holder)} ({safe_text(card.civil_number)}){yours}"
+        lines = [("holder", holder), ("id", card.user.hex()), *lines]
+    screen.pairs([line for line in lines if line[1]])
+    if card.problem:
+        screen.line(f"  {screen.mark(False)} {safe_text(card.problem)}")
+    for key in card.keys:
+        good = key.verdict == "valid"
+        detail = f": {safe_text(key.detail)}" if key.detail and not good else ""
+        how = f", signs with {key.mechanism}" if key.mechanism else ""
+        screen.line(
+            f"  {screen.mark(good)} {key.use} key, {key.kind}{how}, until {key.valid_until:%Y-%m-%d}, "
+            f"{key.verdict}{detail}"
+        )
+        screen.line(f"      certificate SHA-256 {key.sha256}")
 
 
 def registered(found: Registered) -> View:
@@ -544,8 +555,12 @@ def _letter_json(letter: ListedLetter) -> dict[str, Any]:
 def _card_json(card: CardReport) -> dict[str, Any]:
     return {
         "reader": card.reader,
+        "slot": card.slot,
         "label": card.label,
         "serial": card.serial,
+        "card": card.kind or None,
+        "pin": card.pin,
+        "own": card.own,
         "holder": card.holder or None,
         "civil_number": card.civil_number or None,
         "user_id": card.user.hex() if card.user else None,
@@ -554,6 +569,8 @@ def _card_json(card: CardReport) -> dict[str, Any]:
             {
                 "use": key.use,
                 "kind": key.kind,
+                "mechanism": key.mechanism or None,
+                "sha256": key.sha256,
                 "valid_from": json_moment(key.valid_from),
                 "valid_until": json_moment(key.valid_until),
                 "verdict": key.verdict,

@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from client import identity, session
-from client.context import Context, OpenCard
+from client.cards import OpenCard
+from client.context import Context
 from client.errors import CheckFailed, NotFound
 from client.identity import VerifiedPerson
 from client.state import keystore

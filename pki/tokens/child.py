@@ -24,8 +24,12 @@ from pki.errors import (
     CardRemoved,
     CertificateMissing,
     NoCard,
+    NoMechanism,
     NoModule,
+    PinCancelled,
     PinLocked,
+    PinRequired,
+    SeveralCards,
     SigningFailed,
     WrongPin,
 )
@@ -99,6 +103,11 @@ class TokenChild:
             if expired.is_set():
                 raise _gone(f"The card did not answer within {timeout_seconds:.0f} seconds.") from error
             raise _gone("The card process ended unexpectedly.") from error
+        except BaseException:
+            # Ctrl-C while a person looks for the PIN: the dialog goes with the process, and a late answer can never be
+            # taken for that to another request.
+            process.kill()
+            raise
         finally:
             watchdog.cancel()
 
@@ -134,47 +143,103 @@ def _gone(what: str) -> SigningFailed:
 
 
 def _card_error(code: str, detail: str) -> CardError:
+    kind, what, why, action = _MESSAGES.get(code, _MESSAGES["FAILED"])
     reason = f" ({detail})" if detail else ""
-    if code == "NO_MODULE":
-        return NoModule(
-            f"The card's PKCS#11 module could not be loaded{reason}.",
-            "Without it no card can be read.",
-            "Install the Citizen Card middleware (or softhsm2 for virtual cards), or name the module's file.",
-        )
-    if code == "NO_CARD":
-        return NoCard(
-            f"No card was found{reason}.",
-            "Your card is what says who you are.",
-            "Connect the reader, insert the card and try again.",
-        )
-    if code in ("WRONG_PIN", "WRONG_PIN_FINAL_TRY"):
-        final = code == "WRONG_PIN_FINAL_TRY"
-        return WrongPin(
-            "The card refused the PIN.",
-            "One more wrong PIN locks it." if final else "A few wrong PINs in a row lock it.",
-            "Check the PIN and try again.",
-            final_try=True if final else None,
-        )
-    if code == "PIN_LOCKED":
-        return PinLocked(
-            "The card's PIN is locked.",
-            "The card signs nothing until it is unblocked.",
-            "Unblock it with its PUK or at a citizen service desk.",
-        )
-    if code == "CARD_REMOVED":
-        return CardRemoved(
-            "The card was removed.",
-            "Nothing was signed.",
-            "Insert it again and repeat the command.",
-        )
-    if code == "KEY_MISSING":
-        return CertificateMissing(
-            f"The card has no such key{reason}.",
-            "It cannot sign for this purpose.",
-            "Activate the card's signature, or use another card.",
-        )
-    return SigningFailed(
-        f"The card could not do it{reason}.",
+    if kind is WrongPin:
+        return WrongPin(what, why, action, final_try=True if code == "WRONG_PIN_FINAL_TRY" else None)
+    return kind(what.format(reason=reason), why, action)
+
+
+#: For each code of the card process: the error, what happened, why it matters, what to do next.
+_MESSAGES: Final[dict[str, tuple[type[CardError], str, str, str]]] = {
+    "NO_MODULE": (
+        NoModule,
+        "The card's PKCS#11 module could not be loaded{reason}.",
+        "Without it no card can be read.",
+        "Install the Citizen Card middleware (or softhsm2 for virtual cards), or name the module's file.",
+    ),
+    "NO_READER": (
+        NoCard,
+        "No card reader was found.",
+        "Your card is what says who you are.",
+        "Connect the reader, wait a moment and try again; pcscd must be running.",
+    ),
+    "NO_CARD": (
+        NoCard,
+        "No card was found in any reader{reason}.",
+        "Your card is what says who you are.",
+        "Insert the card and try again.",
+    ),
+    "OTHER_CARD": (
+        NoCard,
+        "The card that you named is not in any reader{reason}.",
+        "Nothing was done with a card that you did not mean.",
+        "Insert the right card, or name one of these: smr --card LABEL or --slot N.",
+    ),
+    "SEVERAL_CARDS": (
+        SeveralCards,
+        "There are several cards{reason}.",
+        "It is unclear which one is yours.",
+        "Take the others out, or name one: smr --card LABEL or --slot N.",
+    ),
+    "WRONG_PIN": (
+        WrongPin,
+        "The card refused the PIN.",
+        "A few wrong PINs in a row lock it.",
+        "Check the PIN and try again.",
+    ),
+    "WRONG_PIN_FINAL_TRY": (
+        WrongPin,
+        "The card refused the PIN, and one try is left.",
+        "One more wrong PIN locks it.",
+        "Look the PIN up before you try again.",
+    ),
+    "PIN_LOCKED": (
+        PinLocked,
+        "The card's PIN is locked.",
+        "The card signs nothing until it is unblocked.",
+        "Unblock it with its PUK or at a citizen service desk.",
+    ),
+    "PIN_NOT_SET": (
+        PinLocked,
+        "The card's PIN was never set, or has run out.",
+        "The card signs nothing until it has a PIN.",
+        "Set one with the card's own program or at a citizen service desk.",
+    ),
+    "PIN_CANCELLED": (
+        PinCancelled,
+        "The PIN dialog was closed without a PIN, or waited too long.",
+        "Nothing was signed.",
+        "Repeat the command, and enter the PIN when the reader or its window asks.",
+    ),
+    "NOT_LOGGED_IN": (
+        PinRequired,
+        "The card signs nothing without its PIN, and its driver did not ask for it.",
         "Nothing was signed.",
         "Take the card out, insert it again and repeat the command.",
-    )
+    ),
+    "CARD_REMOVED": (
+        CardRemoved,
+        "The card was removed.",
+        "Nothing was signed.",
+        "Insert it again and repeat the command.",
+    ),
+    "KEY_MISSING": (
+        CertificateMissing,
+        "The card has no such key{reason}.",
+        "It cannot sign for this purpose.",
+        "Activate the card's signature, or use another card.",
+    ),
+    "NO_MECHANISM": (
+        NoMechanism,
+        "The card offers no way of signing with SHA-256 that is accepted here{reason}.",
+        "A signature that others refuse would help nobody.",
+        "Use a newer card, or bring its driver up to date.",
+    ),
+    "FAILED": (
+        SigningFailed,
+        "The card could not do it{reason}.",
+        "Nothing was signed.",
+        "Take the card out, insert it again and repeat the command.",
+    ),
+}

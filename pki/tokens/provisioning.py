@@ -48,7 +48,7 @@ def store(module: str, label: str, pin: str, certificates: list[Any], issuers: l
         session.login(pin)
         for use, der, subject in certificates:
             which = CardKeyUse(use)
-            _store_one(session, CITIZEN_CARD.certificate_labels[which], _OBJECT_IDS[which], der, subject)
+            _store_one(session, CITIZEN_CARD.certificate_labels[which][0], _OBJECT_IDS[which], der, subject)
         for (issuer_label, der, subject), object_id in zip(issuers, _ISSUER_IDS, strict=False):
             _store_one(session, issuer_label, object_id, der, subject)
     except PyKCS11.PyKCS11Error as error:
@@ -80,7 +80,7 @@ def _set_pin(library: PyKCS11.PyKCS11Lib, slot: int, so_pin: str, pin: str) -> A
 
 
 def _generate(session: Any, use: CardKeyUse, key_kind: str) -> Message:
-    label = CITIZEN_CARD.key_labels[use]
+    label = CITIZEN_CARD.key_labels[use][0]
     both = [(PyKCS11.CKA_TOKEN, True), (PyKCS11.CKA_LABEL, label), (PyKCS11.CKA_ID, _OBJECT_IDS[use])]
     public = [*both, (PyKCS11.CKA_VERIFY, True)]
     private = [

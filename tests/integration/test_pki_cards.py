@@ -96,8 +96,8 @@ def test_the_cards_certificates_are_valid_with_real_lists(test_pki, card, use, p
 def test_the_pin_is_asked_for_once(card):
     asked = []
 
-    def pin(use):
-        asked.append(use)
+    def pin(request):
+        asked.append(request.use)
         return PIN
 
     with Card.open(card.settings, pin) as opened:

@@ -83,7 +83,7 @@ def sift(
             answers.append(answer)
         else:
             set_aside.append(answer)
-    return Evidence(_newest(crls), tuple(answers), tuple(signers.side), tuple(dict.fromkeys(set_aside)))
+    return Evidence(_newest(crls, path), tuple(answers), tuple(signers.side), tuple(dict.fromkeys(set_aside)))
 
 
 def digest_accepted(signed: x509.Certificate | Crl | ocsp.OCSPResponse) -> bool:
@@ -170,14 +170,25 @@ def _crl_problem(crl: Crl, signers: _Signers, policy: ValidationPolicy, now: dat
     return ""
 
 
-def _newest(crls: Sequence[Crl]) -> tuple[Crl, ...]:
-    """Without the complete lists that a newer one of the same scope replaces."""
-    latest: dict[tuple[bytes, bytes, bytes], datetime] = {}
+def _newest(crls: Sequence[Crl], path: Path) -> tuple[Crl, ...]:
+    """Without the complete lists that a newer one of the same scope replaces.
+
+    Where a certificate of the path had ended before the newer list, that one may have dropped it: then both stay.
+    """
+    latest: dict[tuple[bytes, bytes, bytes], Crl] = {}
     for crl in crls:
         if not is_delta(crl):
-            scope = scope_of(crl)
-            latest[scope] = max(crl.last_update_utc, latest.get(scope, crl.last_update_utc))
-    return tuple(c for c in crls if is_delta(c) or c.last_update_utc == latest[scope_of(c)])
+            newest = latest.setdefault(scope_of(crl), crl)
+            if crl.last_update_utc > newest.last_update_utc:
+                latest[scope_of(crl)] = crl
+
+    def replaced(crl: Crl) -> bool:
+        newest = latest[scope_of(crl)]
+        about = [c for c in path if same_name(c.issuer, crl.issuer)]
+        dropped = any(c.not_valid_after_utc < newest.last_update_utc for c in about)
+        return crl.last_update_utc < newest.last_update_utc and not dropped
+
+    return tuple(crl for crl in crls if is_delta(crl) or not replaced(crl))
 
 
 class _Signers:

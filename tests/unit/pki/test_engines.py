@@ -400,6 +400,15 @@ def test_of_two_lists_of_one_scope_the_newer_counts(pki):
     assert ask(pki, [pki.crl("root"), older, pki.crl("ca", number=2)]).valid
 
 
+def test_an_older_list_counts_where_the_newer_may_have_dropped_who_has_expired():
+    pki = SmallPki(leaf_end=NOW - DAY)
+    older = pki.crl("ca", revoked=[(pki.leaf, NOW - 3 * DAY)], start=NOW - 2 * DAY)
+    newer = pki.crl("ca", number=2)
+    lists = [pki.crl("root"), older, newer]
+    for given in (lists, lists[::-1]):
+        assert ask(pki, given, moment=NOW - 2 * DAY, now=NOW).verdict is Verdict.REVOKED
+
+
 def test_a_hold_is_lifted_by_a_delta_list(pki):
     freshest = x509.FreshestCRL(
         [x509.DistributionPoint([x509.UniformResourceIdentifier("http://x/")], None, None, None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import tempfile
 import threading
@@ -11,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pki.files import PRIVATE_FILE, write_atomically
+from repository_worker.settings import PASSPHRASE_FILE, PREFIX
 from repository_worker.stack import PrivateStack
 
 
@@ -29,11 +32,23 @@ def run_stack(folder: Path | None, workers: int, show: Callable[[dict[str, Any]]
         with contextlib.ExitStack() as ending, contextlib.suppress(KeyboardInterrupt):
             where = folder or Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="smr-dev-")))
             stack = ending.enter_context(PrivateStack(where.resolve(), workers))
+            write_atomically(environment_file(stack), environment(stack).encode(), PRIVATE_FILE)
             show(facts(stack))
             ended.wait()
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)
+
+
+def environment_file(stack: PrivateStack) -> Path:
+    """For a shell of this user: with it, `smr-repository` is the operator of this stack."""
+    return stack.folder / "environment"
+
+
+def environment(stack: PrivateStack) -> str:
+    """The settings of this stack for a shell to read. They name files with secrets, and hold none."""
+    ours = {name: each for name, each in stack.environment().items() if name.startswith((PREFIX, PASSPHRASE_FILE))}
+    return "".join(f"export {name}={shlex.quote(each)}\n" for name, each in sorted(ours.items()))
 
 
 def facts(stack: PrivateStack) -> dict[str, Any]:
@@ -52,4 +67,5 @@ def facts(stack: PrivateStack) -> dict[str, Any]:
         "worker_pids": [each.pid for each in stack.workers],
         "first": f"smr init --descriptor {stack.descriptor_path} --root-fingerprint {stack.root_fingerprint}",
         "then": f"smr-pki trust import {certificates} --root-fingerprint {stack.ca_fingerprint}",
+        "operate": f". {environment_file(stack)}; smr-repository doctor",
     }

@@ -150,6 +150,9 @@ def test_dev_is_a_whole_stack_that_leaves_nothing(tmp_path):
         citizen = Citizen.issued(ca, "Maria Conceição Reis")
         with Wire(parse_amqp_url(descriptor.broker), descriptor) as wire:
             assert wire.register(citizen).user == citizen.user
+        doctor = f"{facts['operate'].rpartition(';')[0]}; {sys.executable} -m repository_worker doctor"
+        said = subprocess.run(["sh", "-c", doctor], capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+        assert "All is well." in said.stdout, said.stdout + said.stderr
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT_SECONDS) == 0
         assert not [pid for pid in facts["worker_pids"] if alive(pid)]

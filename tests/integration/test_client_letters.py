@@ -6,8 +6,9 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pika.exceptions
@@ -21,6 +22,7 @@ from client.commands.status import Verdict
 from client.context import Context
 from client.errors import (
     CardProblem,
+    Check,
     CheckFailed,
     ExitCode,
     LocalState,
@@ -366,6 +368,73 @@ def send_dishonestly(
         parts = letter.seal(draft, signature, {person.user: person.sealing, me: key})
         context.call(live, commands.Send(parts.head, parts.body))
         return ids.base32(draft.letter.id, 26)
+
+
+# ----------------------------------------------------------------------------- revocation, then and now, and evidence
+
+
+def offline(stack: PrivateStack, folder: Path) -> dict[str, object]:
+    """Settings of a reader who has fetched nothing yet and can fetch nothing: the CA's servers are gone."""
+    TrustStore.open(folder).import_certificates(stack.ca_certificates, root_fingerprints={stack.ca_fingerprint})
+    return {"trust_store": folder, "allow_private_crl_hosts": False}
+
+
+def certificate_check(checks: Sequence[Check]) -> str:
+    (found,) = [each.meaning for each in checks if each.name == "certificate"]
+    return found
+
+
+def test_letters_and_receipts_stay_verifiable_when_the_cas_servers_are_gone(
+    stack: PrivateStack, maria: Citizen, joao: Citizen, tmp_path: Path
+):
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao)], BODY)
+    with joao.open() as repository:
+        assert "by evidence" not in certificate_check(repository.read(sent.letter_id).checks)
+        repository.send_receipt(sent.letter_id)
+    with joao.open(**offline(stack, tmp_path / "joao")) as repository:
+        shown = repository.read(sent.letter_id)
+        assert shown.body == BODY
+        assert "by evidence that came with it" in certificate_check(shown.checks)
+    with maria.open(**offline(stack, tmp_path / "maria")) as repository:
+        (receipt,) = repository.status(sent.letter_id).receipts
+        assert receipt.verdict is Verdict.VERIFIED
+        assert "by evidence that came with it" in certificate_check(receipt.checks)
+
+
+def test_without_evidence_nobody_can_tell_when_the_cas_servers_are_gone(
+    stack: PrivateStack, maria: Citizen, joao: Citizen, tmp_path: Path
+):
+    name = send_dishonestly(maria, user_id(joao), honest)
+    with joao.open() as repository:
+        assert repository.read(name).body == BODY
+    with joao.open(**offline(stack, tmp_path)) as repository:
+        with pytest.raises(CheckFailed) as raised:
+            repository.read(name)
+        assert "No evidence about revocation came with it." in certificate_check(raised.value.checks)
+
+
+@pytest.mark.parametrize("when", ["after it was accepted", "before"])
+def test_a_card_that_is_revoked(when: str, stack: PrivateStack, joao: Citizen, bruno: Citizen, tmp_path: Path):
+    """The letter is judged at its time, a session now."""
+    with bruno.open() as repository:
+        repository.register()
+        sent = repository.send([user_id(joao)], BODY)
+    moment = datetime.now(UTC) + (timedelta(seconds=1) if when != "before" else -timedelta(hours=1))
+    for serial in bruno.card.serials.values():
+        stack.ca.revoke(serial, when=moment)
+    fresh = {**offline(stack, tmp_path / "trust"), "allow_private_crl_hosts": True}
+    with joao.open(**fresh) as repository:
+        if when == "before":
+            with pytest.raises(CheckFailed, match="was revoked on") as raised:
+                repository.read(sent.letter_id)
+            assert [each.name for each in raised.value.checks if not each.passed] == ["certificate"]
+        else:
+            assert repository.read(sent.letter_id).body == BODY
+    with bruno.open() as repository:
+        repository.close_session()
+        with pytest.raises(CheckFailed, match="refused: revoked"):
+            repository.open_session()
 
 
 def with_document(draft: letter.Draft, **changes: object) -> letter.Draft:

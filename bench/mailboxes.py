@@ -1,8 +1,8 @@
 """Mailboxes that grow, and one that everybody writes to.
 
-A large mailbox is made in the database from copies of a real entry, since sending a million letters would take hours;
-what a page reads (entries, letters, indexes) is as the repository stores it. Letters are copied for the entries that
-are read and for up to `LETTERS` others.
+A large mailbox is made in the database from copies of a real letter, since sending a million would take hours; what a
+page reads (documents, indexes) is as the repository stores it. Beyond the first `LETTERS`
+only the copies that a page shows have a body and a ciphertext.
 """
 
 from __future__ import annotations
@@ -71,39 +71,40 @@ def _page(world: World, who: int, after: int, *, everything: bool) -> float:
 
 def _fill(database: Database[Document], owner: UserId, size: int) -> None:
     """Brings the owner's mailbox to `size` entries."""
-    state = database[names.MAILBOXES].find_one({"mailbox": owner})
-    received = database[names.ENTRIES].find_one({"mailbox": owner, "kind": "received"})
-    if state is None or received is None:
-        raise RuntimeError("a citizen without the letter that the measurement copies")
-    letter = database[names.LETTERS].find_one({"mailbox": received["about"], "letter": received["letter"]})
+    accepted = database[names.ACCEPTED]
+    letter = accepted.find_one({"entries": {"$elemMatch": {"mailbox": owner, "kind": "received"}}})
     if letter is None:
-        raise RuntimeError("an entry without its letter")
-    database[names.ENTRIES].update_many({"mailbox": owner}, {"$set": {"unread": False}})
+        raise RuntimeError("a citizen without the letter that the measurement copies")
+    accepted.update_many({"unread.mailbox": owner}, {"$pull": {"unread": {"mailbox": owner}}})
+    present = accepted.count_documents({"entries.mailbox": owner})
     middle = (size - SMALL) // 2
-    for first in range(int(state["number"]) + 1, size + 1, CHUNK):
-        entries = [_entry(received, number, size) for number in range(first, min(first + CHUNK, size + 1))]
-        database[names.ENTRIES].insert_many(entries)
-        copied = [
-            {**letter, "_id": None, "letter": each["letter"]}
-            for each in entries
-            if each["number"] <= LETTERS or each["unread"] or middle < each["number"] <= middle + SMALL
-        ]
-        for each in copied:
-            del each["_id"]
-        if copied:
-            database[names.LETTERS].insert_many(copied)
-    database[names.MAILBOXES].update_one({"mailbox": owner}, {"$set": {"number": size}})
+    for first in range(present + 1, size + 1, CHUNK):
+        numbers = range(first, min(first + CHUNK, size + 1))
+        accepted.insert_many([_copy(letter, owner, number, size, middle) for number in numbers])
+    hint = {"number": size, "hash": secrets.token_bytes(DIGEST_BYTES), "bytes": size}
+    database[names.MAILBOXES].update_one({"mailbox": owner}, {"$set": {**hint, "time": letter["time"]}})
 
 
-def _entry(template: Document, number: int, size: int) -> Document:
-    made = {
-        **template,
+def _copy(letter: Document, owner: UserId, number: int, size: int, middle: int) -> Document:
+    unread = number > size - UNREAD
+    named = secrets.token_bytes(LETTER_ID_BYTES)
+    entry = {
+        "mailbox": owner,
         "number": number,
-        "letter": secrets.token_bytes(LETTER_ID_BYTES),
+        "kind": "received",
         "hash": secrets.token_bytes(DIGEST_BYTES),
-        "unread": number > size - UNREAD,
+        "bytes": number,
     }
-    del made["_id"]
+    made = {
+        **letter,
+        "_id": letter["author"] + named + bytes(len(owner)),
+        "letter": named,
+        "entries": [entry],
+        "unread": [{"mailbox": owner, "number": number}] if unread else [],
+        "used": {"session": named, "number": 1},
+    }
+    if number > LETTERS and not unread and not middle < number <= middle + SMALL:
+        made |= {"ciphertext": b"", "body": b""}
     return made
 
 
@@ -135,8 +136,7 @@ def _letters(world: World, kind: str, count: int) -> float:
 
 def _require_dense(world: World, owner: UserId) -> None:
     with pymongo.MongoClient[Document](world.stack.mongo_url) as client:
-        entries = client[DATABASE][names.ENTRIES].find({"mailbox": owner}, {"number": 1}).sort("number", 1)
-        numbers = [int(each["number"]) for each in entries]
-        state = client[DATABASE][names.MAILBOXES].find_one({"mailbox": owner})
-    if state is None or numbers != list(range(1, int(state["number"]) + 1)):
+        found = client[DATABASE][names.ACCEPTED].find({"entries.mailbox": owner}, {"entries": 1})
+        numbers = sorted(int(each["number"]) for one in found for each in one["entries"] if each["mailbox"] == owner)
+    if numbers != list(range(1, len(numbers) + 1)):
         raise RuntimeError("a mailbox has gaps or repeats: the measurement is worth nothing")

@@ -32,8 +32,8 @@ from pki.trust_store import TrustStore
 from repository_worker.errors import HomeError, WorkerError
 from repository_worker.keys import Home, now_ms
 from repository_worker.settings import Settings
+from repository_worker.storage.driver import connect as connect_mongo
 from repository_worker.storage.mongo import TRANSACTION_SECONDS
-from repository_worker.storage.mongo import connect as connect_mongo
 from repository_worker.storage.operations import Operations, ServerFacts
 
 #: A descriptor or a CA that ends sooner than this is worth a word today.

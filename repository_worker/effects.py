@@ -3,7 +3,7 @@
     handler ── Effect ──▶ storage.commit(Change) ── Outcome ──▶ reply
 
 Every effect is idempotent by its ids: applied again it changes nothing, and its outcome tells what stands. A `Change`
-holds the effect and the counter record of the envelope that asked for it; both are stored in one transaction.
+holds the effect and the counter record of the envelope that asked for it; both are stored together or not at all.
 """
 
 from __future__ import annotations

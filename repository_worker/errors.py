@@ -7,7 +7,8 @@
     │   ├── StorageUnavailable the database does not answer now: the same work is done again when it is back
     │   ├── SchemaRefused      its documents are of a version that this release does not serve
     │   ├── CounterUsed        another envelope was accepted under this counter
-    │   └── Conflict           something else is stored under this id
+    │   ├── Conflict           something else is stored under this id
+    │   └── MailboxFull        an entry would pass the quota of a mailbox
     ├── HomeError              the repository's folder: missing, damaged, or not this repository's
     └── DeadLetterError        the dead letters cannot be read or moved, or nobody knows which are meant
 
@@ -18,6 +19,7 @@ passphrase or an address with a password.
 from __future__ import annotations
 
 from crypto_core.commands import ErrorCode
+from crypto_core.ids import UserId
 
 
 class WorkerError(Exception):
@@ -59,6 +61,14 @@ class CounterUsed(StorageError):
 
 class Conflict(StorageError):
     """Something else is stored under this id."""
+
+
+class MailboxFull(StorageError):
+    """An entry would pass the quota of `mailbox`. Nothing was stored."""
+
+    def __init__(self, mailbox: UserId) -> None:
+        super().__init__("a mailbox is full")
+        self.mailbox = mailbox
 
 
 class HomeError(WorkerError):

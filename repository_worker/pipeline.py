@@ -48,7 +48,15 @@ from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, RepositoryIdentity, SessionLimits
 from repository_worker import handlers
 from repository_worker.effects import Change, CounterRecord, Effect, Outcome
-from repository_worker.errors import Conflict, CounterUsed, Refused, Rejected, StorageError, StorageUnavailable
+from repository_worker.errors import (
+    Conflict,
+    CounterUsed,
+    MailboxFull,
+    Refused,
+    Rejected,
+    StorageError,
+    StorageUnavailable,
+)
 from repository_worker.handlers import Caller, Context, Decision
 from repository_worker.handlers.confirm import require_login
 from repository_worker.identities import Identities
@@ -267,6 +275,8 @@ class Pipeline:
                 text = "Another command was accepted under this counter; send this one again under the next."
             case Conflict():
                 code, text = ErrorCode.CONFLICT, f"Not accepted: {error}."
+            case MailboxFull():
+                code, text = ErrorCode.TOO_LARGE, _full(error, case)
             case _:  # our fault, not the client's: logged, told, kept
                 reference = _reference()
                 self._log.error("fault", reference=reference, correlation=case.correlation, exc_info=error)
@@ -534,6 +544,19 @@ def _reply_queue(message: Message, app_key: bytes) -> str:
     if message.reply_to is None or installation != ids.installation_of(app_key):
         raise Rejected("reply-to")
     return message.reply_to
+
+
+def _full(error: MailboxFull, case: _Case) -> str:
+    """What the author is told: of another's mailbox nothing but that it takes no more."""
+    if case.asked is not None and error.mailbox == case.asked.record.user:
+        return (
+            "Not accepted: your own mailbox is full, and it would get a copy. Nothing was stored; ask the operator of "
+            "this repository for more room."
+        )
+    return (
+        f"Not accepted: the mailbox of {error.mailbox.hex()} is full. Nothing was stored for anybody; write to the "
+        "others without this recipient, or try again when there is room."
+    )
 
 
 def _reference() -> str:

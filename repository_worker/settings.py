@@ -20,6 +20,7 @@ from pki.validator import REMEMBER_FOR
 from repository_worker.errors import HomeError
 from repository_worker.health import LOOPBACK
 from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
+from repository_worker.storage.chains import MAILBOX_BYTES, MAILBOX_ENTRIES, Quota
 from repository_worker.transport.consumer import GRACE_SECONDS, THREADS, ConsumerSettings
 
 PREFIX: Final = "SMR_REPOSITORY_"
@@ -74,6 +75,16 @@ class Settings(BaseSettings):
     session_cache_entries: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=CACHE_ENTRIES, description="Sessions in a worker's memory, about 1 KiB each."
     )
+    mailbox_entries: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(
+        default=MAILBOX_ENTRIES,
+        description="Entries that one mailbox may have: letters received and sent, receipts. What would pass it is "
+        "refused.",
+    )
+    mailbox_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=MAILBOX_BYTES,
+        description="Bytes of letters with their bodies, and of receipts, that one mailbox may hold; what lies in "
+        "several counts in each. What would pass it is refused.",
+    )
     allow_private_crl_hosts: bool = Field(
         default=False,
         description="Fetch CRLs and OCSP answers from loopback and private networks too. For development stacks alone: "
@@ -115,6 +126,10 @@ class Settings(BaseSettings):
         if self.operator_broker_url is None and self.operator_broker_url_file is None:
             return self.broker()
         return parse_amqp_url(_secret(self.operator_broker_url or SecretStr(""), self.operator_broker_url_file))
+
+    def quota(self) -> Quota:
+        """How much one mailbox may hold."""
+        return Quota(self.mailbox_entries, self.mailbox_bytes)
 
     def consumer(self, name: str) -> ConsumerSettings:
         """How a worker of this name consumes."""

@@ -40,7 +40,8 @@ from repository_worker.keys import Home, now_ms
 from repository_worker.local_mongo import LocalMongo
 from repository_worker.processes import die_with_parent
 from repository_worker.settings import PREFIX
-from repository_worker.storage.mongo import MongoStorage, connect
+from repository_worker.storage.driver import connect
+from repository_worker.storage.mongo import MongoStorage
 
 T = TypeVar("T")
 

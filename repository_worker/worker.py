@@ -25,7 +25,8 @@ from repository_worker.observer import Observer
 from repository_worker.pipeline import Pipeline, RepositoryState
 from repository_worker.sessions import Sessions
 from repository_worker.settings import Settings
-from repository_worker.storage.mongo import MongoStorage, connect
+from repository_worker.storage.driver import connect
+from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.operations import Migration, Operations
 from repository_worker.transport.consumer import Consumer
 
@@ -81,7 +82,7 @@ def run(
 
 def open_storage(settings: Settings, opened: RepositoryKeystore) -> MongoStorage:
     """The storage of this repository."""
-    return MongoStorage(connect(settings.mongo()), settings.mongo_database, opened.repository)
+    return MongoStorage(connect(settings.mongo()), settings.mongo_database, opened.repository, settings.quota())
 
 
 def open_operations(settings: Settings) -> Operations:

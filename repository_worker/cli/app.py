@@ -138,7 +138,8 @@ def dev(
 
 def _prepare(settings: Settings, shown: Descriptor) -> None:
     from repository_worker import worker
-    from repository_worker.storage.mongo import MongoStorage, connect
+    from repository_worker.storage.driver import connect
+    from repository_worker.storage.mongo import MongoStorage
 
     with connect_broker(settings.operator_broker(), name="smr-repository init") as connection:
         topology.declare(connection.channel())

@@ -6,7 +6,6 @@ from crypto_core import sealed
 from crypto_core.commands import ErrorCode, Receipt, ReceiptResult
 from crypto_core.errors import LimitExceeded, Malformed
 from crypto_core.ids import UserId
-from crypto_core.mailbox import EntryKind
 from crypto_core.sealed import SealedObject
 from repository_worker.effects import Outcome, StoreReceipt
 from repository_worker.errors import Refused, StorageError
@@ -21,7 +20,7 @@ def handle(command: Receipt, caller: Caller, view: ReadView, context: Context) -
     if receipt.routing.author != reader:
         raise Refused(ErrorCode.NOT_ALLOWED, "The receipt names another reader than the citizen of this session.")
     author = _letter_author(receipt)
-    stored = view.entry(reader, EntryKind.RECEIVED, author, receipt.routing.letter)
+    stored = view.received(reader, author, receipt.routing.letter)
     if stored is None:
         raise Refused(ErrorCode.NOT_FOUND, "You did not receive such a letter, so there is nothing to confirm.")
     if stored.unread:

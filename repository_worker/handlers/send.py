@@ -63,7 +63,7 @@ def _require_limits(letter: SealedObject, command: Send, context: Context) -> No
 def _require_wanted(letter: SealedObject, view: ReadView) -> None:
     refusing = view.refusing(letter.recipients, letter.routing.author)
     # A letter that was accepted before its reader began to block is the same letter when it is sent again.
-    if refusing and not view.acceptance(letter.routing.author, letter.routing.letter):
+    if refusing and view.status(letter.routing.author, letter.routing.letter) is None:
         raise Refused(
             ErrorCode.NOT_ALLOWED,
             f"Nothing was sent: no letter of yours can go to {_shown(refusing)}. To write to others, leave them out.",

@@ -1,116 +1,168 @@
-"""Entries into mailbox chains: which ones an object makes, and how several chains are extended in one transaction."""
+"""Entries into mailbox chains: which ones an object makes, and how chains are extended in memory.
+
+    effect ── placing ──▶ Placing ── Numbering.place ──▶ entries with numbers and hashes, and the document to store
+
+Nothing here speaks to the database. What an effect needs whatever its numbers are (hashes, sizes, the greater part of
+its document) is made once, by `placing`; numbers and hashes may have to be made again when somebody else was faster.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
-from pymongo import UpdateOne
-from pymongo.client_session import ClientSession
-from pymongo.database import Database
-
-from crypto_core.ids import Digest, Milliseconds, RepositoryId, UserId
+from crypto_core.ids import DIGEST_BYTES, Digest, Milliseconds, RepositoryId, UserId
+from crypto_core.limits import MIB
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from crypto_core.sealed import SealedObject
-from repository_worker.effects import Placed, StoreLetter, StoreReceipt
-from repository_worker.errors import StorageError
-from repository_worker.storage import collections as names
+from repository_worker.effects import Change, Placed, StoreLetter, StoreReceipt
+from repository_worker.errors import MailboxFull, StorageError
 from repository_worker.storage import documents
 from repository_worker.storage.documents import Document
+
+#: What one mailbox may hold unless the operator says otherwise: entries, and bytes of sealed objects and bodies.
+MAILBOX_ENTRIES: Final = 1_000_000
+MAILBOX_BYTES: Final = 10 * 1024 * MIB
+#: About what an entry takes in its object's document; bytes.
+ENTRY_BYTES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much one mailbox may hold."""
+
+    entries: int = MAILBOX_ENTRIES
+    bytes: int = MAILBOX_BYTES
+
+
+DEFAULT_QUOTA: Final = Quota()
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The end of a mailbox's chain: its newest entry (number 0: none yet), and the bytes of all its entries."""
+
+    number: int
+    hash: Digest
+    time: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """An entry to be made; `about` is the author of the letter that it concerns."""
+    """An entry to be made. `bytes`: what its owner would fetch."""
 
     mailbox: UserId
     kind: EntryKind
-    about: UserId
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """Where an object goes: the entries to be made, all with one routing."""
+    """Where an object goes: the entries to be made, all with one routing, and the document without them.
+
+    `size`: about what the document takes; bytes.
+    """
 
     routing: EntryRouting
+    object: Digest
+    now: Milliseconds
     entries: tuple[Planned, ...]
+    size: int
+    document: Document = field(repr=False)
 
     @property
     def owners(self) -> set[UserId]:
         return {each.mailbox for each in self.entries}
 
 
-def placing_of_letter(effect: StoreLetter) -> Placing:
+def placing(change: Change) -> Placing:
+    """Where the letter or the receipt of this change goes."""
+    match change.effect:
+        case StoreLetter() as effect:
+            return _of_letter(effect, change)
+        case StoreReceipt() as effect:
+            return _of_receipt(effect, change)
+        case _:
+            raise StorageError("an effect that makes no entry")
+
+
+def _of_letter(effect: StoreLetter, change: Change) -> Placing:
     """`sent` for its author, `received` for each recipient."""
-    letter, author, recipients = effect.letter.routing.letter, effect.letter.routing.author, effect.letter.recipients
-    received = (Planned(user, EntryKind.RECEIVED, author) for user in recipients)
-    return Placing(EntryRouting(letter, author, recipients), (Planned(author, EntryKind.SENT, author), *received))
+    sealed = effect.letter
+    letter, author, recipients = sealed.routing.letter, sealed.routing.author, sealed.recipients
+    who = [(author, EntryKind.SENT), *((user, EntryKind.RECEIVED) for user in recipients)]
+    document = {"_id": documents.letter_key(author, letter), **documents.body_fields(effect.body)}
+    routing = EntryRouting(letter, author, recipients)
+    return _placing(change, sealed, routing, author, effect.now, who, document, len(effect.body))
 
 
-def placing_of_receipt(effect: StoreReceipt) -> Placing:
+def _of_receipt(effect: StoreReceipt, change: Change) -> Placing:
     """`receipt-sent` for its reader, `receipt` for the author of the letter."""
-    reader, author = effect.receipt.routing.author, effect.letter_author
-    entries = (Planned(reader, EntryKind.RECEIPT_SENT, author), Planned(author, EntryKind.RECEIPT, author))
-    return Placing(EntryRouting(effect.receipt.routing.letter, reader, (author,)), entries)
+    sealed, author = effect.receipt, effect.letter_author
+    letter, reader = sealed.routing.letter, sealed.routing.author
+    who = [(reader, EntryKind.RECEIPT_SENT), (author, EntryKind.RECEIPT)]
+    document: Document = {"_id": documents.receipt_key(author, letter, reader)}
+    return _placing(change, sealed, EntryRouting(letter, reader, (author,)), author, effect.now, who, document, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tip:
-    """The newest entry of a mailbox."""
+def _placing(
+    change: Change,
+    sealed: SealedObject,
+    routing: EntryRouting,
+    about: UserId,
+    now: Milliseconds,
+    who: list[tuple[UserId, EntryKind]],
+    document: Document,
+    body_bytes: int,
+) -> Placing:
+    view = sealed.view(routing.author)
+    wraps = dict(sealed.wraps)
+    shared = len(sealed.protected) + len(sealed.ciphertext) + DIGEST_BYTES * len(wraps) + body_bytes
+    try:
+        entries = tuple(Planned(user, kind, shared + len(wraps[user])) for user, kind in who)
+    except KeyError as error:
+        raise StorageError("an object for somebody for whom it is not sealed") from error
+    document.update(documents.routing_fields(routing, about), **documents.sealed_fields(sealed, view))
+    document.update(documents.claim(change.counter))
+    size = shared + sum(map(len, wraps.values())) + ENTRY_BYTES * len(entries)
+    return Placing(routing, document["object"], now, entries, size, document)
 
-    number: int
-    hash: Digest
-    time: int
 
+class Numbering:
+    """The chains of some mailboxes, extended in memory from where they were found to end."""
 
-class Chains:
-    """The chains of some mailboxes within one transaction: read once, extended in memory, stored once."""
-
-    def __init__(
-        self, database: Database[Document], repository: RepositoryId, owners: Iterable[UserId], session: ClientSession
-    ) -> None:
-        """Reads them. Raises StorageError for somebody who has no mailbox."""
-        self._database = database
+    def __init__(self, repository: RepositoryId, tips: Mapping[UserId, Tip], quota: Quota) -> None:
         self._repository = repository
-        self._session = session
-        wanted = sorted(set(owners))
-        found = database[names.MAILBOXES].find({"mailbox": {"$in": wanted}}, session=session)
-        self._before = {
-            UserId(each["mailbox"]): _Tip(int(each["number"]), Digest(each["hash"]), int(each["time"]))
-            for each in found
-        }
-        if len(self._before) != len(wanted):
-            raise StorageError("an entry for somebody who has no mailbox")
-        self._tips = dict(self._before)
-        self._entries: list[Document] = []
+        self._tips = dict(tips)
+        self._quota = quota
 
-    def append(self, sealed: SealedObject, placing: Placing, now: Milliseconds) -> tuple[Placed, ...]:
-        """Puts one object into several mailboxes. All of its entries bear one time, later than nothing before it."""
-        moment = Milliseconds(max(now, *(self._tips[owner].time for owner in placing.owners)))
-        object_hash = sealed.object_hash
+    def place(self, placing: Placing) -> tuple[tuple[Placed, ...], dict[UserId, Tip], Document]:
+        """Puts one object into all of its mailboxes: its entries, the new ends of these chains, and its document.
+
+        All of its entries bear one time, later than nothing before it. Raises StorageError for somebody who has no
+        mailbox, MailboxFull; then nothing is changed.
+        """
+        tips = self._own(placing)
+        moment = Milliseconds(max(placing.now, *(tip.time for tip in tips.values())))
         placed: list[Placed] = []
+        totals: list[int] = []
         for each in placing.entries:
-            tip = self._tips[each.mailbox]
-            entry = Entry(tip.number + 1, moment, each.kind, placing.routing, object_hash)
+            tip = tips[each.mailbox]
+            entry = Entry(tip.number + 1, moment, each.kind, placing.routing, placing.object)
             digest = entry.hash(self._repository, each.mailbox, tip.hash)
-            self._tips[each.mailbox] = _Tip(entry.number, digest, moment)
+            total = tip.bytes + each.bytes
+            if entry.number > self._quota.entries or total > self._quota.bytes:
+                raise MailboxFull(each.mailbox)
+            tips[each.mailbox] = Tip(entry.number, digest, moment, total)
             placed.append(Placed(each.mailbox, entry, digest))
-        self._entries += documents.entry_documents(placed, [each.about for each in placing.entries], sealed)
-        return tuple(placed)
+            totals.append(total)
+        self._tips.update(tips)
+        return tuple(placed), tips, {**placing.document, **documents.entry_fields(placed, totals)}
 
-    def store(self) -> None:
-        """Stores what was appended; the mailboxes first, since that is where two transactions meet."""
-        # The old number in the filter: after a conflict nothing of this mailbox is written.
-        updates = [
-            UpdateOne(
-                {"mailbox": owner, "number": self._before[owner].number},
-                {"$set": {"number": tip.number, "hash": tip.hash, "time": tip.time}},
-            )
-            for owner, tip in sorted(self._tips.items())
-            if tip is not self._before[owner]
-        ]
-        if not updates:
-            return
-        if self._database[names.MAILBOXES].bulk_write(updates, session=self._session).matched_count != len(updates):
-            raise StorageError("a mailbox changed within a transaction")
-        self._database[names.ENTRIES].insert_many(self._entries, session=self._session)
+    def _own(self, placing: Placing) -> dict[UserId, Tip]:
+        try:
+            return {owner: self._tips[owner] for owner in placing.owners}
+        except KeyError as error:
+            raise StorageError("an entry for somebody who has no mailbox") from error

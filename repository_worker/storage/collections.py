@@ -1,19 +1,41 @@
 """The collections, their indexes and their validators, declared in one place.
 
     registrations  one document a revision; `latest` marks the newest of each user
-    letters        the sealed head of a letter, once, in the mailbox of its author
-    bodies         the sealed body of a letter
-    receipts       a sealed receipt, in the mailbox of the letter's author
-    entries        the mailbox chains
-    mailboxes      the newest entry of each mailbox
+    accepted       what was accepted: one document for each command with an effect
+    bodies         sealed bodies that are too large to lie in the document of their letter
+    mailboxes      who has a mailbox, and a hint where its chain ends
     sessions       session records, sealed
-    counters       which envelope used which counter; outlives its session
     rates          what somebody asked for in a minute
     blocks         whose letters (`author`) the owner of a mailbox does not want
 
-`mailbox` comes first in every index of what belongs to a mailbox, so that the store can be sharded by it. Ids and
-hashes are BSON binaries; moments are 64-bit integers in milliseconds, except `expires`, a BSON date for the database's
-own clean-up.
+A document of `accepted` holds everything that one command makes visible, so that it appears whole or not at all
+without a transaction:
+
+    a letter or a receipt
+        _id, author, letter, about, recipients, time, object    what it is; `about`: the author of the letter concerned
+        protected, ciphertext, wraps, wrap_hashes               the sealed object
+        body, or body_hash                                      of a letter: the sealed body, or which of `bodies` it is
+        entries   [{mailbox, number, kind, hash, bytes}]        every mailbox entry that it makes
+        unread    [{mailbox, number}]                           those of its entries that were not read yet
+        reads     [{mailbox, used, request}]                    which envelope read it first, for each that did
+    a bare mark
+        mark, expires                                           of a registration, of a session opened or closed
+    all of them
+        used {session, number}, request                         the counter that the command used, and its envelope
+
+The unique indexes are the rules: an entry's number is there once in its mailbox, an object once under its id, a
+counter once in its session. What breaks one of them is not stored, whoever else writes at the same moment.
+
+An entry of `mailboxes` is a hint: a number that the chain has reached at least, with hash and running bytes. It is
+written now and then without waiting; reading begins there and finds what is newer in `accepted`.
+
+Sharding. An object lies in one document although its entries belong to several mailboxes, so the collection cannot be
+divided by mailbox: a unique index reaches no further than one shard. Dividing it would take a document for each mailbox
+that an object touches, and a way to make them appear together. Until then one replica set holds all mailboxes; every
+query of a mailbox names it first, so that it would reach one shard.
+
+Ids and hashes are BSON binaries; moments are 64-bit integers in milliseconds, except `expires`, a BSON date for the
+database's own clean-up.
 """
 
 from __future__ import annotations
@@ -24,20 +46,17 @@ from typing import Any, Final
 from pymongo import ASCENDING, IndexModel
 
 REGISTRATIONS: Final = "registrations"
-LETTERS: Final = "letters"
+ACCEPTED: Final = "accepted"
 BODIES: Final = "bodies"
-RECEIPTS: Final = "receipts"
-ENTRIES: Final = "entries"
 MAILBOXES: Final = "mailboxes"
 SESSIONS: Final = "sessions"
-COUNTERS: Final = "counters"
 RATES: Final = "rates"
 BLOCKS: Final = "blocks"
 
 #: A session's record stays this long after its end, so that its client is told of the end; seconds.
 SESSION_AFTERLIFE_SECONDS: Final = 3600
-#: Counters stay longer than the records of their sessions; seconds.
-COUNTER_AFTERLIFE_SECONDS: Final = 2 * 3600
+#: Bare marks stay longer than the records of their sessions; seconds. A letter keeps its counter for ever.
+MARK_AFTERLIFE_SECONDS: Final = 2 * 3600
 RATE_AFTERLIFE_SECONDS: Final = 120
 
 _BINARY: Final = {"bsonType": "binData"}
@@ -46,23 +65,17 @@ _BOOL: Final = {"bsonType": "bool"}
 _STRING: Final = {"bsonType": "string"}
 _DATE: Final = {"bsonType": "date"}
 _BINARIES: Final = {"bsonType": "array", "items": _BINARY}
-_WRAPS: Final = {
-    "bsonType": "array",
-    "minItems": 1,
-    "items": {
-        "bsonType": "object",
-        "required": ["user", "wrap"],
-        "properties": {"user": _BINARY, "wrap": _BINARY},
-        "additionalProperties": False,
-    },
-}
-_SEALED: Final = {
-    "object": _BINARY,
-    "protected": _BINARY,
-    "ciphertext": _BINARY,
-    "wraps": _WRAPS,
-    "wrap_hashes": _BINARIES,
-}
+
+
+def _object(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"bsonType": "object", "required": sorted(fields), "properties": fields, "additionalProperties": False}
+
+
+def _array(items: dict[str, Any], fewest: int = 0) -> dict[str, Any]:
+    return {"bsonType": "array", "minItems": fewest, "items": items}
+
+
+_USED: Final = _object({"session": _BINARY, "number": _NUMBER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +104,8 @@ def _unique(name: str, *fields: str, **options: Any) -> IndexModel:
     return IndexModel([(field, ASCENDING) for field in fields], name=name, unique=True, **options)
 
 
-def _expiry(seconds: int) -> IndexModel:
-    return IndexModel([("expires", ASCENDING)], name="expiry", expireAfterSeconds=seconds)
+def _expiry(seconds: int, **options: Any) -> IndexModel:
+    return IndexModel([("expires", ASCENDING)], name="expiry", expireAfterSeconds=seconds, **options)
 
 
 COLLECTIONS: Final = (
@@ -117,55 +130,64 @@ COLLECTIONS: Final = (
         ),
         frozenset({"signature_certificate"}),
     ),
-    Collection(LETTERS, {"mailbox": _BINARY, "letter": _BINARY, **_SEALED}, (_unique("letter", "mailbox", "letter"),)),
     Collection(
-        BODIES, {"mailbox": _BINARY, "letter": _BINARY, "body": _BINARY}, (_unique("letter", "mailbox", "letter"),)
-    ),
-    Collection(
-        RECEIPTS,
-        {"mailbox": _BINARY, "letter": _BINARY, "reader": _BINARY, **_SEALED},
-        (_unique("receipt", "mailbox", "letter", "reader"),),
-    ),
-    Collection(
-        ENTRIES,
+        ACCEPTED,
         {
-            "mailbox": _BINARY,
-            "number": _NUMBER,
-            "time": _NUMBER,
-            "kind": _STRING,
-            "letter": _BINARY,
+            "used": _USED,
+            "request": _BINARY,
+            # of a letter or a receipt
             "author": _BINARY,
-            "recipients": _BINARIES,
-            "object": _BINARY,
-            "hash": _BINARY,
+            "letter": _BINARY,
             "about": _BINARY,
-            "unread": _BOOL,
-            "view_bytes": _NUMBER,
+            "recipients": _BINARIES,
+            "time": _NUMBER,
+            "object": _BINARY,
+            "protected": _BINARY,
+            "ciphertext": _BINARY,
+            "wraps": _array(_object({"user": _BINARY, "wrap": _BINARY}), 1),
+            "wrap_hashes": _BINARIES,
+            "body": _BINARY,
+            "body_hash": _BINARY,
+            "entries": _array(
+                _object({"mailbox": _BINARY, "number": _NUMBER, "kind": _STRING, "hash": _BINARY, "bytes": _NUMBER}), 1
+            ),
+            "unread": _array(_object({"mailbox": _BINARY, "number": _NUMBER})),
+            "reads": _array(_object({"mailbox": _BINARY, "used": _USED, "request": _BINARY})),
+            # of a bare mark
+            "mark": _STRING,
+            "expires": _DATE,
         },
         (
-            _unique("number", "mailbox", "number"),
-            _unique("object", "mailbox", "letter", "about", "kind", "author"),
-            IndexModel(
-                [("mailbox", ASCENDING), ("unread", ASCENDING), ("number", ASCENDING)],
-                name="unread",
-                partialFilterExpression={"unread": True},
+            _unique("used", "used"),
+            _unique(
+                "number", "entries.mailbox", "entries.number", partialFilterExpression={"entries": {"$exists": True}}
             ),
+            IndexModel(
+                [("unread.mailbox", ASCENDING), ("unread.number", ASCENDING)],
+                name="unread",
+                partialFilterExpression={"unread": {"$exists": True}},
+            ),
+            IndexModel([("reads.used", ASCENDING)], name="reads", partialFilterExpression={"reads": {"$exists": True}}),
+            _expiry(MARK_AFTERLIFE_SECONDS, partialFilterExpression={"expires": {"$exists": True}}),
+        ),
+        frozenset(
+            (
+                *("author", "letter", "about", "recipients", "time", "object"),
+                *("protected", "ciphertext", "wraps", "wrap_hashes", "body", "body_hash"),
+                *("entries", "unread", "reads", "mark", "expires"),
+            )
         ),
     ),
+    Collection(BODIES, {"body": _BINARY, "stored": _DATE}, (IndexModel([("stored", ASCENDING)], name="stored"),)),
     Collection(
         MAILBOXES,
-        {"mailbox": _BINARY, "number": _NUMBER, "hash": _BINARY, "time": _NUMBER},
+        {"mailbox": _BINARY, "number": _NUMBER, "hash": _BINARY, "time": _NUMBER, "bytes": _NUMBER},
         (_unique("mailbox", "mailbox"),),
     ),
     Collection(
         SESSIONS,
         {"session": _BINARY, "record": _BINARY, "kek": _BINARY, "expires": _DATE},
         (_unique("session", "session"), _expiry(SESSION_AFTERLIFE_SECONDS)),
-    ),
-    Collection(
-        COUNTERS,
-        {"session": _BINARY, "counter": _NUMBER, "request": _BINARY, "expires": _DATE},
-        (_unique("counter", "session", "counter"), _expiry(COUNTER_AFTERLIFE_SECONDS)),
     ),
     Collection(
         RATES,

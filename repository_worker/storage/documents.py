@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from crypto_core import moments
+from crypto_core import moments, suite
 from crypto_core.commands import Person
 from crypto_core.documents import SignedDocument
-from crypto_core.ids import DIGEST_BYTES, Digest, LetterId, Milliseconds, UserId
+from crypto_core.ids import USER_ID_BYTES, Digest, LetterId, Milliseconds, SessionId, UserId
+from crypto_core.limits import KIB
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from crypto_core.sealed import SealedObject, SealedView
-from repository_worker.effects import CounterRecord, MarkRead, Placed, StoreLetter, StoreReceipt
+from repository_worker.effects import CounterRecord, Placed
 from repository_worker.errors import StorageError
-from repository_worker.storage.interface import StoredEntry
+from repository_worker.storage.interface import CounterState, StoredEntry
 
 Document = dict[str, Any]
 
-#: The change that marks a received letter as read.
-READ: Final = {"$set": {"unread": False}}
+#: Larger bodies lie in a collection of their own; bytes.
+INLINE_BODY_BYTES: Final = 64 * KIB
+#: Stands for "closed" among the counters of a session; no envelope can have it.
+CLOSED: Final = -1
+#: Stands for the letter itself among its receipts; no user id is all zeros.
+_NOBODY: Final = bytes(USER_ID_BYTES)
+_EVERYBODY: Final = b"\xff" * USER_ID_BYTES
+
+
+# --- people -----------------------------------------------------------------------------------------------------
 
 
 def person_document(person: Person, name: str) -> Document:
@@ -51,114 +60,188 @@ def person(found: Mapping[str, Any]) -> Person:
     )
 
 
-def sealed_document(sealed: SealedObject) -> Document:
+# --- counters ---------------------------------------------------------------------------------------------------
+
+
+def used(session: SessionId, number: int) -> Document:
+    """A counter. The order of the fields counts: the database compares documents as they stand."""
+    return {"session": session, "number": number}
+
+
+def claim(counter: CounterRecord) -> Document:
+    """The fields by which a document takes its counter."""
+    return {"used": used(counter.session, counter.counter), "request": counter.request_hash}
+
+
+def mark(counter: CounterRecord, what: str) -> Document:
+    """A document that only takes a counter."""
+    return {"mark": what, **claim(counter), "expires": moments.to_datetime(counter.expires)}
+
+
+def closed_mark(counter: CounterRecord) -> Document:
+    """The mark of a closed session, made by the envelope that closed it."""
+    return {**mark(counter, "closed"), "used": used(counter.session, CLOSED)}
+
+
+def used_by(wanted: Sequence[tuple[SessionId, int]]) -> Document:
+    """A query for whatever used these counters, and for the marks of those sessions that are closed."""
+    sessions = {session for session, _ in wanted}
+    keys = [used(*each) for each in wanted] + [used(session, CLOSED) for session in sessions]
+    return {"$or": [{"used": {"$in": keys}}, {"reads": {"$elemMatch": {"used": {"$in": keys}}}}]}
+
+
+USED_FIELDS: Final = {"_id": 0, "used": 1, "request": 1, "reads.used": 1, "reads.request": 1}
+
+
+def counter_states(
+    found: Sequence[Mapping[str, Any]], wanted: Sequence[tuple[SessionId, int]]
+) -> tuple[CounterState, ...]:
+    """What documents found by `used_by` say of the counters that were asked for."""
+    takers = [taker for each in found for taker in (each, *each.get("reads", ()))]
+    hashes = {(bytes(taker["used"]["session"]), int(taker["used"]["number"])): taker["request"] for taker in takers}
+    return tuple(
+        CounterState(_digest(hashes.get((session, number))), (session, CLOSED) in hashes) for session, number in wanted
+    )
+
+
+def _digest(found: bytes | None) -> Digest | None:
+    return None if found is None else Digest(found)
+
+
+# --- letters and receipts ---------------------------------------------------------------------------------------
+
+
+def letter_key(author: UserId, letter: LetterId) -> bytes:
+    """The `_id` of a letter; its receipts come right after it."""
+    return author + letter + _NOBODY
+
+
+def receipt_key(author: UserId, letter: LetterId, reader: UserId) -> bytes:
+    """The `_id` of a reader's receipt for the letter by `author`."""
+    return author + letter + reader
+
+
+def with_receipts(author: UserId, letter: LetterId) -> Document:
+    """A query for a letter and all of its receipts."""
+    return {"_id": {"$gte": author + letter + _NOBODY, "$lte": author + letter + _EVERYBODY}}
+
+
+def body_key(author: UserId, letter: LetterId, body_hash: bytes) -> bytes:
+    """The `_id` of a body that lies by itself: this letter's with this content, so that no other takes its place."""
+    return author + letter + body_hash
+
+
+def body_fields(body: bytes) -> Document:
+    """A body in the document of its letter, or a word where it is."""
+    return {"body": body} if len(body) <= INLINE_BODY_BYTES else {"body_hash": suite.sha256(body)}
+
+
+def sealed_fields(sealed: SealedObject, view: SealedView) -> Document:
+    """A sealed object as it is stored; `view`: any reader's, which has the hashes already."""
     return {
-        "object": sealed.object_hash,
+        "object": view.object_hash,
         "protected": sealed.protected,
         "ciphertext": sealed.ciphertext,
         "wraps": [{"user": user, "wrap": wrap} for user, wrap in sealed.wraps],
-        "wrap_hashes": list(sealed.view(sealed.routing.author).wraps),
+        "wrap_hashes": list(view.wraps),
     }
 
 
-def view_fields(reader: UserId) -> Document:
-    # Of the wraps only the reader's own: the others are as many as there are recipients.
+def routing_fields(routing: EntryRouting, about: UserId) -> Document:
+    """Between whom; `about`: the author of the letter that it concerns."""
     return {
-        "mailbox": 1,
-        "letter": 1,
-        "protected": 1,
-        "ciphertext": 1,
-        "wrap_hashes": 1,
-        "wraps": {"$elemMatch": {"user": reader}},
+        "author": routing.author,
+        "letter": routing.letter,
+        "about": about,
+        "recipients": list(routing.recipients),
     }
 
 
-def view(found: Mapping[str, Any]) -> SealedView:
-    wraps = found.get("wraps")
-    if not wraps:
-        raise StorageError("a mailbox entry whose object is not sealed for its owner")
-    hashes = tuple(Digest(each) for each in found["wrap_hashes"])
-    return SealedView(found["protected"], found["ciphertext"], wraps[0]["wrap"], hashes)
-
-
-def is_receipt(stored: StoredEntry) -> bool:
-    return stored.entry.kind in (EntryKind.RECEIPT, EntryKind.RECEIPT_SENT)
-
-
-def view_key(stored: StoredEntry) -> tuple[bytes, bytes, bytes | None]:
-    routing = stored.entry.routing
-    return stored.about, routing.letter, routing.author if is_receipt(stored) else None
-
-
-def entry_documents(placed: Sequence[Placed], abouts: Sequence[UserId], sealed: SealedObject) -> list[Document]:
-    """The entries of one object as they are stored; `abouts`: for each the author of the letter that it concerns."""
-    wraps = dict(sealed.wraps)
-    # What a view takes besides the reader's own wrap.
-    shared = len(sealed.protected) + len(sealed.ciphertext) + DIGEST_BYTES * len(wraps)
-    return [
+def entry_fields(placed: Sequence[Placed], totals: Sequence[int]) -> Document:
+    """The entries of one object; `totals`: for each the bytes in its mailbox up to and with it."""
+    entries = [
         {
             "mailbox": each.mailbox,
             "number": each.entry.number,
-            "time": each.entry.time,
             "kind": each.entry.kind.value,
-            "letter": each.entry.routing.letter,
-            "author": each.entry.routing.author,
-            "recipients": list(each.entry.routing.recipients),
-            "object": each.entry.object,
             "hash": each.hash,
-            "about": about,
-            "unread": each.entry.kind is EntryKind.RECEIVED,
-            "view_bytes": shared + len(wraps[each.mailbox]),
+            "bytes": total,
         }
-        for each, about in zip(placed, abouts, strict=True)
+        for each, total in zip(placed, totals, strict=True)
+    ]
+    unread = [
+        {"mailbox": each.mailbox, "number": each.entry.number}
+        for each in placed
+        if each.entry.kind is EntryKind.RECEIVED
+    ]
+    fields: Document = {"time": placed[0].entry.time, "entries": entries}
+    return {**fields, "unread": unread} if unread else fields
+
+
+# --- … and back -------------------------------------------------------------------------------------------------
+
+#: What `placed` and `stored_entry` need of a document.
+ENTRY_FIELDS: Final = dict.fromkeys(
+    ("author", "letter", "about", "recipients", "time", "object", "entries", "unread"), 1
+)
+#: What a view needs besides the reader's wrap.
+_VIEW_FIELDS: Final = {"protected": 1, "ciphertext": 1, "wrap_hashes": 1}
+
+
+def fields_for(reader: UserId, *, views: bool) -> Document:
+    """What `reader` may know of an object: own entries, and with `views` the object with no wrap but the own one."""
+    fields: Document = {**ENTRY_FIELDS, "entries": _own("entries", "mailbox", reader)}
+    fields["unread"] = _own("unread", "mailbox", reader)
+    if views:
+        fields.update(_VIEW_FIELDS, wraps=_own("wraps", "user", reader))
+    return fields
+
+
+def fields_for_author(author: UserId) -> Document:
+    """The same for the author of a letter, who may know all of its entries."""
+    return {**ENTRY_FIELDS, **_VIEW_FIELDS, "wraps": _own("wraps", "user", author)}
+
+
+def _own(array: str, field: str, owner: UserId) -> Document:
+    return {"$filter": {"input": f"${array}", "cond": {"$eq": [f"$$this.{field}", owner]}}}
+
+
+def placed(found: Mapping[str, Any]) -> tuple[Placed, ...]:
+    """The entries of a stored object, as its acceptance names them."""
+    return tuple(
+        Placed(UserId(each["mailbox"]), _entry(found, each), Digest(each["hash"])) for each in found["entries"]
+    )
+
+
+def stored_entries(found: Mapping[str, Any], owner: UserId) -> list[StoredEntry]:
+    """The entries that an object has in the mailbox of `owner`: one, or both of a letter to oneself."""
+    unread = {int(each["number"]) for each in found.get("unread") or () if each["mailbox"] == owner}
+    view = _view(found, owner) if "protected" in found else None
+    return [
+        StoredEntry(
+            entry=_entry(found, each),
+            hash=Digest(each["hash"]),
+            about=UserId(found["about"]),
+            unread=int(each["number"]) in unread,
+            view=view,
+        )
+        for each in found["entries"]
+        if each["mailbox"] == owner
     ]
 
 
-def entry(found: Mapping[str, Any]) -> Entry:
+def _entry(found: Mapping[str, Any], entry: Mapping[str, Any]) -> Entry:
     # int(): the driver gives 64-bit integers a type of its own, which has no place on the wire.
     routing = EntryRouting(
         LetterId(found["letter"]), UserId(found["author"]), tuple(UserId(each) for each in found["recipients"])
     )
-    number, moment = int(found["number"]), Milliseconds(int(found["time"]))
-    return Entry(number, moment, EntryKind(found["kind"]), routing, Digest(found["object"]))
+    number, moment = int(entry["number"]), Milliseconds(int(found["time"]))
+    return Entry(number, moment, EntryKind(entry["kind"]), routing, Digest(found["object"]))
 
 
-def placed(found: Mapping[str, Any]) -> Placed:
-    return Placed(UserId(found["mailbox"]), entry(found), Digest(found["hash"]))
-
-
-def stored_entry(found: Mapping[str, Any]) -> StoredEntry:
-    return StoredEntry(
-        entry=entry(found),
-        hash=Digest(found["hash"]),
-        about=UserId(found["about"]),
-        unread=found["unread"],
-        view_bytes=int(found["view_bytes"]),
-    )
-
-
-def counter_document(used: CounterRecord) -> Document:
-    expires = moments.to_datetime(used.expires)
-    return {"session": used.session, "counter": used.counter, "request": used.request_hash, "expires": expires}
-
-
-# --- keys -------------------------------------------------------------------------------------------------------
-
-
-def letter_key(effect: StoreLetter) -> Document:
-    return {"mailbox": effect.letter.routing.author, "letter": effect.letter.routing.letter}
-
-
-def receipt_key(effect: StoreReceipt) -> Document:
-    routing = effect.receipt.routing
-    return {"mailbox": effect.letter_author, "letter": routing.letter, "reader": routing.author}
-
-
-def received_key(effect: MarkRead) -> Document:
-    """The one entry that this effect marks."""
-    return {
-        "mailbox": effect.mailbox,
-        "letter": effect.letter,
-        "about": effect.author,
-        "kind": EntryKind.RECEIVED.value,
-    }
+def _view(found: Mapping[str, Any], reader: UserId) -> SealedView:
+    for each in found["wraps"]:
+        if each["user"] == reader:
+            hashes = tuple(Digest(each) for each in found["wrap_hashes"])
+            return SealedView(found["protected"], found["ciphertext"], each["wrap"], hashes)
+    raise StorageError("a mailbox entry whose object is not sealed for its owner")

@@ -7,12 +7,12 @@ method raises StorageUnavailable while the database does not answer, and may the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from crypto_core.commands import Person
 from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId
-from crypto_core.mailbox import Entry, EntryKind
+from crypto_core.mailbox import Entry
 from crypto_core.sealed import SealedView
 from repository_worker.effects import Change, Outcome, Placed
 from repository_worker.errors import StorageError
@@ -28,13 +28,45 @@ class MailboxState:
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """An entry of a mailbox. `about` is the author of the letter that it concerns, `view_bytes` what its view takes."""
+    """An entry of a mailbox. `about` is the author of the letter that it concerns.
+
+    `view` is the object as the mailbox's owner may see it, where it was asked for.
+    """
 
     entry: Entry
     hash: Digest
     about: UserId
     unread: bool
-    view_bytes: int
+    view: SealedView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries of a mailbox in ascending order, and the state of the whole mailbox; no entry is beyond it."""
+
+    state: MailboxState
+    entries: tuple[StoredEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A letter as somebody who sent or received it gets it: own entry with view, and the sealed body."""
+
+    entry: StoredEntry
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStatus:
+    """A letter as its author follows it.
+
+    The own entry with view, the receipts' in ascending order, and the entries that SEND made: the author's, then the
+    recipients' in ascending order.
+    """
+
+    sent: StoredEntry
+    receipts: tuple[StoredEntry, ...]
+    acceptance: tuple[Placed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +92,23 @@ class ReadView(Protocol):
     def unregistered(self, users: Sequence[UserId]) -> tuple[UserId, ...]:
         """Those of `users` that are not registered, in their order."""
 
-    def mailbox(self, mailbox: UserId) -> MailboxState:
-        """The state of a mailbox; number 0 for one without entries."""
+    def page(self, mailbox: UserId, after: int, limit: int, *, unread_only: bool, views: bool) -> Page:
+        """At most `limit` entries with numbers over `after`; a mailbox without entries, or of nobody, is empty."""
 
-    def entries(
-        self, mailbox: UserId, after: int, up_to: int, limit: int, *, unread_only: bool
-    ) -> tuple[StoredEntry, ...]:
-        """At most `limit` entries with after < number <= up_to, in ascending order."""
+    def received(self, mailbox: UserId, author: UserId, letter: LetterId) -> StoredEntry | None:
+        """The RECEIVED entry for this letter by `author`, without a view."""
 
-    def entry(self, mailbox: UserId, kind: EntryKind, about: UserId, letter: LetterId) -> StoredEntry | None:
-        """The one entry of this kind for the letter `letter` by `about`; not for kind RECEIPT, of which many may be."""
+    def letter(self, reader: UserId, author: UserId, letter: LetterId) -> StoredLetter | None:
+        """A letter that `reader` received or sent; of a letter to oneself the received entry."""
 
-    def receipts(self, mailbox: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
-        """The RECEIPT entries for the owner's own letter, in ascending order."""
-
-    def acceptance(self, author: UserId, letter: LetterId) -> tuple[Placed, ...]:
-        """The entries that SEND made: the author's, then the recipients' in ascending order."""
-
-    def views(self, reader: UserId, entries: Sequence[StoredEntry]) -> tuple[SealedView, ...]:
-        """The sealed objects of these entries as `reader` may see them, in the same order."""
+    def status(self, author: UserId, letter: LetterId) -> StoredStatus | None:
+        """A letter that `author` sent, and what became of it."""
 
     def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
         """Those of `readers` who block `author`, in their order; as it was at most `blocks.MEMORY_SECONDS` ago."""
 
     def blocked(self, owner: UserId) -> tuple[UserId, ...]:
         """Everybody whom `owner` blocks, in ascending order."""
-
-    def body(self, author: UserId, letter: LetterId) -> bytes | None:
-        """The sealed body of a letter."""
 
 
 class Rates(Protocol):
@@ -107,13 +128,13 @@ class Storage(ReadView, Rates, Protocol):
         """What is known of these counters, in their order."""
 
     def commit(self, change: Change) -> Outcome:
-        """Applies a change in one transaction. Raises CounterUsed, Conflict, StorageUnavailable.
+        """Applies a change. Raises CounterUsed, Conflict, MailboxFull, StorageUnavailable.
 
         The same change again has no second effect, and the same outcome.
         """
 
     def commit_all(self, changes: Sequence[Change]) -> tuple[Outcome | StorageError, ...]:
-        """Applies changes, each whole or not at all: all in one transaction, or else one by one.
+        """Applies changes, each whole or not at all; letters and receipts with as few durable writes as possible.
 
         Gives for each what `commit` would give or raise, in their order; a StorageUnavailable among them concerns that
         change alone. Raises StorageUnavailable when nothing can be stored now; some of them may be stored already.

@@ -6,7 +6,7 @@ unknown          what has no answer is there at most once
 nobody           there is nothing that nobody sent
 entries          each letter and receipt has its entries in its mailboxes, and no others
 dense            the numbers of a mailbox are 1, 2, 3, …
-chain            each entry's hash follows from the one before; the kept end of the chain is its last entry
+chain            each entry's hash follows from the one before; where the repository begins to read is one of them
 receipt          a receipt belongs to its letter and to somebody to whom that letter went
 seen             what a client was shown is what is stored, and holds all that was confirmed before it asked
 forged           no client saw a forged or misbound reply
@@ -69,13 +69,13 @@ class StoredEntry:
 
 @dataclass(frozen=True)
 class Stored:
-    """What the database holds. `heads` are the kept ends of the chains: number and hash by mailbox."""
+    """What the database holds. `hints`: from which entry the repository begins to read a chain, by mailbox."""
 
     repository: RepositoryId
     letters: tuple[StoredLetter, ...]
     receipts: tuple[StoredReceipt, ...]
     entries: tuple[StoredEntry, ...]
-    heads: Mapping[str, tuple[int, str]]
+    hints: Mapping[str, tuple[int, str]]
 
     @cached_property
     def by_operation(self) -> dict[str, list[StoredLetter]]:
@@ -94,7 +94,7 @@ class Stored:
 
     @cached_property
     def boxes(self) -> dict[str, list[StoredEntry]]:
-        found: dict[str, list[StoredEntry]] = {owner: [] for owner in self.heads}
+        found: dict[str, list[StoredEntry]] = {owner: [] for owner in self.hints}
         for each in sorted(self.entries, key=lambda entry: entry.entry.number):
             found.setdefault(each.mailbox, []).append(each)
         return found
@@ -220,12 +220,9 @@ def _chains(stored: Stored) -> Iterator[Violation]:
                 yield Violation("chain", f"entry {each.entry.number} of mailbox {owner} does not follow")
                 break
             previous, moment = Digest(follows), each.entry.time
-        last = (entries[-1].entry.number, entries[-1].hash) if entries else None
-        kept = stored.heads.get(owner)
-        if last is not None and kept != last:
-            yield Violation("chain", f"the kept end of mailbox {owner} is not its last entry")
-        if last is None and kept is not None and kept[0] != 0:
-            yield Violation("chain", f"mailbox {owner} is empty and its kept end is entry {kept[0]}")
+        number, digest = stored.hints.get(owner, (0, ""))
+        if number and stored.hashes.get((owner, number)) != digest:
+            yield Violation("chain", f"mailbox {owner} is read from an entry {number} that it does not have")
 
 
 def _seen(history: History, stored: Stored) -> Iterator[Violation]:

@@ -20,24 +20,30 @@ Document = Mapping[str, Any]
 
 def read(database: Database[dict[str, Any]], repository: RepositoryId, keys: Mapping[UserId, SealingKey]) -> Stored:
     """Everything of the collections that the rules are about. `keys`: the sealing key of each citizen."""
-    bodies = {(each["mailbox"], each["letter"]): each["body"] for each in database["bodies"].find()}
+    objects = list(database["accepted"].find({"entries": {"$exists": True}}))
+    bodies = {each["_id"]: each["body"] for each in database["bodies"].find()}
     return Stored(
         repository=repository,
-        letters=tuple(_letter(each, bodies, repository, keys) for each in database["letters"].find()),
-        receipts=tuple(_receipt(each, repository, keys) for each in database["receipts"].find()),
-        entries=tuple(_entry(each) for each in database["entries"].find()),
-        heads={
+        letters=tuple(_letter(each, bodies, repository, keys) for each in objects if _is_letter(each)),
+        receipts=tuple(_receipt(each, repository, keys) for each in objects if not _is_letter(each)),
+        entries=tuple(_entry(each, entry) for each in objects for entry in each["entries"]),
+        hints={
             each["mailbox"].hex(): (int(each["number"]), each["hash"].hex()) for each in database["mailboxes"].find()
         },
     )
 
 
+def _is_letter(found: Document) -> bool:
+    return "body" in found or "body_hash" in found
+
+
 def _letter(
     found: Document, bodies: Mapping[Any, bytes], repository: RepositoryId, keys: Mapping[UserId, SealingKey]
 ) -> StoredLetter:
-    author = UserId(found["mailbox"])
+    author = UserId(found["author"])
     head = letter.open_head(_view(found, author), repository, author, _ring(keys[author]))
-    body = letter.open_body(head, bodies[found["mailbox"], found["letter"]])
+    beside = found["author"] + found["letter"] + found.get("body_hash", b"")
+    body = letter.open_body(head, found["body"] if "body" in found else bodies[beside])
     return StoredLetter(
         author=author.hex(),
         letter=found["letter"].hex(),
@@ -50,10 +56,10 @@ def _letter(
 
 
 def _receipt(found: Document, repository: RepositoryId, keys: Mapping[UserId, SealingKey]) -> StoredReceipt:
-    reader = UserId(found["reader"])
+    reader = UserId(found["author"])
     opened = receipt.open_receipt(_view(found, reader), repository, reader, _ring(keys[reader])).receipt
     return StoredReceipt(
-        author=found["mailbox"].hex(),
+        author=found["about"].hex(),
         letter=found["letter"].hex(),
         reader=reader.hex(),
         names_author=opened.sender.hex(),
@@ -64,18 +70,18 @@ def _receipt(found: Document, repository: RepositoryId, keys: Mapping[UserId, Se
     )
 
 
-def _entry(found: Document) -> StoredEntry:
+def _entry(found: Document, entry: Document) -> StoredEntry:
     routing = EntryRouting(
         LetterId(found["letter"]), UserId(found["author"]), tuple(UserId(each) for each in found["recipients"])
     )
-    entry = Entry(
-        int(found["number"]),
+    made = Entry(
+        int(entry["number"]),
         Milliseconds(int(found["time"])),
-        EntryKind(found["kind"]),
+        EntryKind(entry["kind"]),
         routing,
         Digest(found["object"]),
     )
-    return StoredEntry(found["mailbox"].hex(), entry, found["hash"].hex(), found["about"].hex())
+    return StoredEntry(entry["mailbox"].hex(), made, entry["hash"].hex(), found["about"].hex())
 
 
 def _view(found: Document, reader: UserId) -> SealedView:

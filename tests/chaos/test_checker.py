@@ -90,7 +90,7 @@ def good() -> World:
         *chain(JOAO, (EntryKind.RECEIVED, sent, first), (EntryKind.RECEIPT_SENT, given, confirmed)),
         *chain(BRUNO, (EntryKind.RECEIVED, lost, second)),
     ]
-    heads = {each.mailbox: (each.entry.number, each.hash) for each in entries}
+    hints = {each.mailbox: (each.entry.number, each.hash) for each in entries}
     at = {(each.mailbox, each.entry.number): Position(each.mailbox, each.entry.number, each.hash) for each in entries}
     maria, joao, bruno = MARIA.hex(), JOAO.hex(), BRUNO.hex()
     about = {"author": maria, "letter": LETTER.hex()}
@@ -115,7 +115,7 @@ def good() -> World:
         ),
         receipts=(StoredReceipt(maria, LETTER.hex(), joao, maria, LETTER.hex(), joao, document, confirmed.hex()),),
         entries=tuple(entries),
-        heads=heads,
+        hints=hints,
     )
     return World(History(operations, (), (Fault("worker-kill", 6 * SECOND, 7 * SECOND),)), stored)
 
@@ -132,7 +132,7 @@ def test_an_unknown_letter_may_be_missing():
     ends = {each.mailbox: (each.entry.number, each.hash) for each in kept}
     empty = {BRUNO.hex(): (0, mailbox.genesis(REPOSITORY, BRUNO).hex())}
     letters = world.stored.letters[:1]
-    world = world.holding(letters=letters, entries=tuple(kept), heads={**ends, **empty}).without("m")
+    world = world.holding(letters=letters, entries=tuple(kept), hints={**ends, **empty}).without("m")
     assert world.rules() == set()
 
 
@@ -156,7 +156,7 @@ def rewritten(world: World, owner: UserId, kept: int) -> World:
     """A mailbox of which the repository kept only the beginning, its end with it."""
     entries = [each for each in world.stored.entries if each.mailbox != owner.hex() or each.entry.number <= kept]
     ends = {each.mailbox: (each.entry.number, each.hash) for each in entries}
-    return world.holding(entries=tuple(entries), heads=ends)
+    return world.holding(entries=tuple(entries), hints=ends)
 
 
 BROKEN: dict[str, tuple[str, Callable[[World], World]]] = {
@@ -220,13 +220,13 @@ BROKEN: dict[str, tuple[str, Callable[[World], World]]] = {
         lambda world: world.holding(entries=(*world.stored.entries, world.stored.entries[0])),
     ),
     "an entry that does not follow": ("chain", lambda world: world.entry(MARIA, 2, hash=digest("other").hex())),
-    "a kept end that is not the last entry": (
+    "a hint with another hash than its entry's": (
         "chain",
-        lambda world: world.holding(heads={**world.stored.heads, MARIA.hex(): (2, world.stored.entries[1].hash)}),
+        lambda world: world.holding(hints={**world.stored.hints, MARIA.hex(): (2, digest("other").hex())}),
     ),
-    "an empty mailbox with an end": (
+    "a hint beyond the end": (
         "chain",
-        lambda world: world.holding(heads={**world.stored.heads, digest("x").hex()[:56]: (3, digest("x").hex())}),
+        lambda world: world.holding(hints={**world.stored.hints, digest("x").hex()[:56]: (3, digest("x").hex())}),
     ),
     "a receipt that names another letter": ("receipt", lambda world: the_receipt(world, names_letter=LOST.hex())),
     "a receipt that names another document": (

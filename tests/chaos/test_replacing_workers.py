@@ -19,7 +19,7 @@ import pytest
 from broker_config.private_process import StartFailed
 from repository_worker.settings import PREFIX
 from repository_worker.stack import DATABASE, PrivateStack, WorkerProcess
-from repository_worker.storage.mongo import connect
+from repository_worker.storage.driver import connect
 from repository_worker.storage.operations import NEIGHBOURS, SCHEMA, Operations
 from tests.chaos.client_process import ClientProcess
 from tests.chaos.history import Outcome

@@ -18,7 +18,7 @@ from broker_config.private_process import free_ports
 from repository_worker.doctor import CLOCK_SECONDS, Doctor
 from repository_worker.settings import PREFIX, Settings
 from repository_worker.stack import DATABASE, PrivateStack
-from repository_worker.storage.mongo import connect
+from repository_worker.storage.driver import connect
 
 PATIENCE_SECONDS = 30.0
 
@@ -96,8 +96,8 @@ def test_a_queue_with_other_settings_and_one_that_is_gone(examine, stack):
 
 def test_an_index_that_is_gone(examine, stack):
     with connect(stack.mongo_url) as client:
-        client[DATABASE].entries.drop_index("unread")
-    assert examine() == {"collections, indexes and validators": "missing or different: index unread of entries"}
+        client[DATABASE].accepted.drop_index("unread")
+    assert examine() == {"collections, indexes and validators": "missing or different: index unread of accepted"}
     storage = stack.storage()
     storage.prepare()
     storage.close()

@@ -10,7 +10,8 @@ import pytest
 from crypto_core import moments
 from repository_worker.errors import SchemaRefused, StorageUnavailable
 from repository_worker.storage import operations as operations_
-from repository_worker.storage.mongo import MongoStorage, connect
+from repository_worker.storage.driver import connect
+from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.operations import Operations
 from tests.support.protocol import NOW, REPOSITORY
 
@@ -87,12 +88,12 @@ def test_the_lock_of_a_worker_that_died_ends(operations, database, monkeypatch):
 
 
 def test_what_is_missing_is_named(operations, storage, database):
-    assert "collection letters" in operations.missing()
+    assert "collection accepted" in operations.missing()
     storage.prepare()
     assert operations.missing() == []
-    database.entries.drop_index("unread")
-    database.command("collMod", "letters", validator={})
-    assert operations.missing() == ["validator of letters", "index unread of entries"]
+    database.accepted.drop_index("unread")
+    database.command("collMod", "mailboxes", validator={})
+    assert operations.missing() == ["index unread of accepted", "validator of mailboxes"]
 
 
 def test_open_sessions_are_counted(operations, storage, database):

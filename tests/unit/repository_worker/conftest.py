@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from crypto_core import mailbox, moments, sealed
-from crypto_core.ids import Digest, Milliseconds
+from crypto_core.ids import Milliseconds
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from pki.path import PathResult, Verdict
 from pki.test_ca import TestCa
 from repository_worker.effects import Placed
 from repository_worker.handlers import Caller, Context
 from repository_worker.identities import Identities
-from repository_worker.storage.interface import MailboxState, StoredEntry
+from repository_worker.storage.interface import MailboxState, Page, StoredEntry, StoredLetter, StoredStatus
 from tests.support import protocol
 from tests.support.protocol import NOW, REPOSITORY, SESSION
 
@@ -27,7 +27,6 @@ class Shelf:
 
     people_: list[Any] = field(default_factory=list)
     entries_: dict[Any, list[StoredEntry]] = field(default_factory=dict)
-    objects: dict[Digest, sealed.SealedObject] = field(default_factory=dict)
     bodies: dict[Any, bytes] = field(default_factory=dict)
     registered: set[bytes] = field(default_factory=set)
     blocks: set[tuple[bytes, bytes]] = field(default_factory=set)
@@ -45,34 +44,39 @@ class Shelf:
     def unregistered(self, users):
         return tuple(user for user in users if user not in self.registered)
 
-    def mailbox(self, owner):
+    def page(self, owner, after, limit, *, unread_only, views):
         stored = self.entries_.get(owner, [])
-        return MailboxState(len(stored), stored[-1].hash if stored else mailbox.genesis(REPOSITORY, owner))
+        state = MailboxState(len(stored), stored[-1].hash if stored else mailbox.genesis(REPOSITORY, owner))
+        found = [e for e in stored if e.entry.number > after and (e.unread or not unread_only)]
+        return Page(state, tuple(e if views else replace(e, view=None) for e in found[:limit]))
 
-    def entries(self, owner, after, up_to, limit, *, unread_only):
-        found = [e for e in self.entries_.get(owner, []) if after < e.entry.number <= up_to]
-        return tuple(e for e in found if e.unread or not unread_only)[:limit]
+    def received(self, owner, author, letter):
+        return self._entry(owner, EntryKind.RECEIVED, author, letter)
 
-    def entry(self, owner, kind, about, letter):
-        for each in self.entries_.get(owner, []):
-            if (each.entry.kind, each.about, each.entry.routing.letter) == (kind, about, letter):
-                return each
-        return None
+    def letter(self, reader, author, letter):
+        found = self._entry(reader, EntryKind.RECEIVED, author, letter)
+        found = found or (self._entry(reader, EntryKind.SENT, author, letter) if reader == author else None)
+        return StoredLetter(found, self.bodies[author, letter]) if found else None
 
-    def receipts(self, owner, letter):
-        found = self.entries_.get(owner, [])
-        return tuple(e for e in found if e.entry.kind is EntryKind.RECEIPT and e.entry.routing.letter == letter)
-
-    def acceptance(self, author, letter):
-        return tuple(
+    def status(self, author, letter):
+        sent = self._entry(author, EntryKind.SENT, author, letter)
+        if sent is None:
+            return None
+        own = self.entries_[author]
+        receipts = tuple(e for e in own if e.entry.kind is EntryKind.RECEIPT and e.entry.routing.letter == letter)
+        acceptance = tuple(
             Placed(owner, each.entry, each.hash)
             for owner, stored in self.entries_.items()
             for each in stored
             if each.about == author and each.entry.routing.letter == letter
         )
+        return StoredStatus(sent, receipts, acceptance)
 
-    def views(self, reader, entries):
-        return tuple(self.objects[each.entry.object].view(reader) for each in entries)
+    def _entry(self, owner, kind, about, letter):
+        for each in self.entries_.get(owner, []):
+            if (each.entry.kind, each.about, each.entry.routing.letter) == (kind, about, letter):
+                return each
+        return None
 
     def refusing(self, readers, author):
         return tuple(reader for reader in readers if (reader, author) in self.blocks)
@@ -80,23 +84,21 @@ class Shelf:
     def blocked(self, owner):
         return tuple(sorted(author for reader, author in self.blocks if reader == owner))
 
-    def body(self, author, letter):
-        return self.bodies.get((author, letter))
-
     def count(self, what, user, now):
         self.asked += 1
         return self.asked
 
     # ------------------------------------------------------------------------------------------- laying things on it
 
-    def put(self, owner, kind: EntryKind, made: sealed.SealedObject, about, *, unread: bool = False, size: int = 100):
-        """Appends an entry for a sealed object."""
+    def put(self, owner, kind: EntryKind, made: sealed.SealedObject, about, *, unread: bool = False, size: int = 0):
+        """Appends an entry for a sealed object; with `size` it shows so many bytes of ciphertext."""
         stored = self.entries_.setdefault(owner, [])
         previous = stored[-1].hash if stored else mailbox.genesis(REPOSITORY, owner)
         routing = EntryRouting(made.routing.letter, made.routing.author, made.recipients)
         entry = Entry(len(stored) + 1, Milliseconds(NOW), kind, routing, made.object_hash)
-        stored.append(StoredEntry(entry, entry.hash(REPOSITORY, owner, previous), about, unread, size))
-        self.objects[made.object_hash] = made
+        view = made.view(owner)
+        shown = replace(view, ciphertext=bytes(size)) if size else view
+        stored.append(StoredEntry(entry, entry.hash(REPOSITORY, owner, previous), about, unread, shown))
         return stored[-1]
 
     def mark_read(self, owner) -> None:

@@ -267,7 +267,7 @@ class TestStatus:
 
 
 class TestPages:
-    def fill(self, shelf, count, size=100):
+    def fill(self, shelf, count, size=0):
         for number in range(count):
             shelf.put(JOAO, EntryKind.RECEIVED, LETTER_HEAD, MARIA, unread=number % 2 == 0, size=size)
 
@@ -302,14 +302,6 @@ class TestPages:
         self.fill(shelf, 5, size=limits.PAGE_BYTES)
         result = answer(commands.All(2, heads=False), JOAO)
         assert [(each.entry.number, each.view) for each in result.entries] == [(3, None), (4, None), (5, None)]
-
-    def test_nothing_beyond_the_signed_head(self, shelf, answer):
-        self.fill(shelf, 3)
-        state = shelf.mailbox(JOAO)
-        shelf.mailbox = lambda _owner: state
-        self.fill(shelf, 2)
-        result = answer(commands.All(0, heads=True), JOAO)
-        assert len(result.entries) == read_head(result.head, JOAO).number == 3
 
 
 def person(user, revision=1, extra=0) -> commands.Person:

@@ -1,0 +1,295 @@
+"""Letters and receipts into the database: as many as come together, in one insertion.
+
+    look for newer entries ── number and hash ── insert in order ──▶ done
+             ▲                                        │
+             └── somebody else took a number ◀────────┘ what stands before that stays; the rest again
+
+One insertion is one journalled write of a majority, however many letters it holds. The database itself keeps the rules,
+by its unique indexes, whoever else writes at the same moment:
+
+- The insertion is ordered and ends at the first document that is refused. So after a conflict at a number nothing
+  further is written, and no number of a mailbox stands without those before it.
+- Numbers follow entries that a majority holds. A change of primary can therefore not take away what an entry follows.
+- What is there already (the same object, or its counter) is looked at by itself, and the others go on.
+- When the end of an insertion is not known, everything in it may be brought again: it finds what it left.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import pymongo
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+
+from crypto_core import suite
+from crypto_core.ids import Digest, RepositoryId, UserId
+from crypto_core.limits import MIB
+from repository_worker.effects import Change, CounterRecord, MarkRead, Outcome, Placed, StoreLetter
+from repository_worker.errors import Conflict, CounterUsed, MailboxFull, StorageError, StorageUnavailable
+from repository_worker.storage import collections as names
+from repository_worker.storage import documents
+from repository_worker.storage.chains import Numbering, Placing, Quota, Tip, placing
+from repository_worker.storage.driver import Document, wrapped
+from repository_worker.storage.heads import Heads
+
+#: How often one batch may meet others at the same mailboxes before its rest is given back.
+MEETINGS: Final = 40
+#: Meetings after which a pause is made, so that two workers do not meet for ever.
+MEETINGS_AT_ONCE: Final = 3
+PAUSE_SECONDS_MAX: Final = 0.02
+#: What goes into one insertion; bytes. The driver would divide more than 48 MB, and the second part would not wait for
+#: a majority to hold the first.
+INSERTION_BYTES: Final = 16 * MIB
+_DUPLICATE_KEY: Final = 11000
+#: Error codes of a primary that is going away, or that could not do it in time: not the document's fault.
+_PASSING: Final = frozenset((6, 7, 24, 50, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436))
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A change that is to be stored, with its place in the batch."""
+
+    place: int
+    change: Change
+    placing: Placing
+
+    @property
+    def what(self) -> str:
+        return "letter" if isinstance(self.change.effect, StoreLetter) else "receipt"
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """A change with the entries that it would make, and the ends of the chains after them."""
+
+    waiting: _Waiting
+    placed: tuple[Placed, ...]
+    tips: dict[UserId, Tip]
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why an insertion ended early: at which of its documents, and the database's word about it."""
+
+    number: int
+    code: int
+    key: tuple[str, ...]
+    cause: BulkWriteError
+
+    @property
+    def there(self) -> bool:
+        """Something that must be there once is there already."""
+        return self.code == _DUPLICATE_KEY
+
+    @property
+    def meeting(self) -> bool:
+        """Somebody else took the number."""
+        return self.there and "entries.number" in self.key
+
+
+class _Batch:
+    """The changes that are stored together: those that wait, in their order, and the ends of the others."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self._ends: list[Outcome | StorageError] = [StorageError("a change without an end")] * len(changes)
+        self.waiting: list[_Waiting] = []
+        for place, change in enumerate(changes):
+            try:
+                self.waiting.append(_Waiting(place, change, placing(change)))
+            except StorageError as error:
+                self._ends[place] = error
+
+    def end(self, waiting: _Waiting, end: Outcome | StorageError) -> None:
+        """One change has its end."""
+        self._ends[waiting.place] = end
+        self.waiting.remove(waiting)
+
+    def give_back(self) -> None:
+        """Those that still wait are to be brought again."""
+        for each in list(self.waiting):
+            self.end(each, StorageUnavailable("the database is too busy with changes of one mailbox"))
+
+    def ends(self) -> list[Outcome | StorageError]:
+        return self._ends
+
+
+class Commits:
+    """Stores batches. Thread-safe; batches of one process take turns, since two of them would only meet."""
+
+    def __init__(
+        self,
+        client: pymongo.MongoClient[Document],
+        database: Database[Document],
+        repository: RepositoryId,
+        heads: Heads,
+        quota: Quota,
+    ) -> None:
+        self._client = client
+        self._accepted = database[names.ACCEPTED]
+        self._bodies = database[names.BODIES]
+        self._repository = repository
+        self._heads = heads
+        self._quota = quota
+        self._turn = threading.Lock()
+
+    def mark_read(self, marks: Sequence[tuple[MarkRead, CounterRecord]]) -> None:
+        """Marks letters as read, each with the envelope that read it first. Raises StorageUnavailable."""
+        if marks:
+            with wrapped():
+                self._accepted.bulk_write([_mark_read(*each) for each in marks], ordered=False)
+
+    def store(self, changes: Sequence[Change]) -> list[Outcome | StorageError]:
+        """Stores letters and receipts; gives each one's end, in their order. Raises StorageUnavailable."""
+        batch = _Batch(changes)
+        with wrapped():
+            self._store_bodies(batch.waiting)
+            # One session: whoever met somebody waits, at the next look, until a majority holds what it met.
+            with self._turn, self._client.start_session(causal_consistency=True) as session:
+                self._recognise(batch, session)
+                self._work(batch, session)
+        return batch.ends()
+
+    def _store_bodies(self, waiting: Sequence[_Waiting]) -> None:
+        """Large bodies, before anything refers to them; what is never referred to is swept some day."""
+        now = datetime.now(UTC)
+        updates = [
+            UpdateOne({"_id": key}, {"$setOnInsert": {"body": body}, "$set": {"stored": now}}, upsert=True)
+            for key, body in (_large_body(each) for each in waiting if "body_hash" in each.placing.document)
+        ]
+        if updates:
+            self._bodies.bulk_write(updates, ordered=False)
+
+    def _work(self, batch: _Batch, session: ClientSession) -> None:
+        meetings = 0
+        while batch.waiting:
+            numbered = self._number(batch, session)
+            refused = self._insert(numbered, session)
+            stored = numbered[: refused.number] if refused else numbered
+            for each in stored:
+                batch.end(each.waiting, Outcome(entries=each.placed))
+            self._heads.learn({owner: tip for each in stored for owner, tip in each.tips.items()})
+            if refused is None:
+                continue
+            if not refused.meeting:
+                waiting = numbered[refused.number].waiting
+                batch.end(waiting, self._settle(refused, waiting, session))
+                continue
+            meetings += 1
+            if meetings == MEETINGS:
+                batch.give_back()
+            elif meetings > MEETINGS_AT_ONCE:
+                time.sleep(random.uniform(0, PAUSE_SECONDS_MAX))  # noqa: S311 - spreads retries, decides nothing
+
+    def _number(self, batch: _Batch, session: ClientSession) -> list[_Numbered]:
+        """As many of those that wait as fit into one insertion, in their order, behind what there is now."""
+        owners = {owner for each in batch.waiting for owner in each.placing.owners}
+        numbering = Numbering(self._repository, self._heads.ends(owners, session), self._quota)
+        numbered: list[_Numbered] = []
+        size = 0
+        for each in list(batch.waiting):
+            size += each.placing.size
+            if numbered and size > INSERTION_BYTES:
+                break
+            try:
+                numbered.append(_Numbered(each, *numbering.place(each.placing)))
+            except MailboxFull as error:
+                # What was stored while there was room is accepted again, as ever.
+                batch.end(each, self._again(each, session) or error)
+            except StorageError as error:
+                batch.end(each, error)
+        return numbered
+
+    def _insert(self, numbered: Sequence[_Numbered], session: ClientSession) -> _Refused | None:
+        """Inserts in order; at the first document that is refused, says which and why. Raises PyMongoError."""
+        if not numbered:
+            return None
+        try:
+            self._accepted.insert_many([each.document for each in numbered], ordered=True, session=session)
+        except BulkWriteError as error:
+            found = error.details or {}
+            failures = found.get("writeErrors") or []
+            if found.get("writeConcernErrors") or not failures or failures[0]["code"] in _PASSING:
+                self._heads.forget()
+                raise StorageUnavailable("the database did not confirm an insertion") from error
+            first = failures[0]
+            return _Refused(int(first["index"]), int(first["code"]), tuple(first.get("keyPattern", ())), error)
+        except PyMongoError:
+            self._heads.forget()
+            raise
+        return None
+
+    def _settle(self, refused: _Refused, waiting: _Waiting, session: ClientSession) -> Outcome | StorageError:
+        """The end of the one that was refused for its own sake."""
+        if not refused.there:
+            error = StorageError(f"the database refused a document (code {refused.code})")
+            error.__cause__ = refused.cause
+            return error
+        found = self._again(waiting, session)
+        return found or StorageError("the database refused a document for another that it does not show")
+
+    def _recognise(self, batch: _Batch, session: ClientSession) -> None:
+        """Ends those whose envelope was seen before, as far as they are stored."""
+        for each in [each for each in batch.waiting if each.change.repeated]:
+            end = self._again(each, session)
+            if end is not None:
+                batch.end(each, end)
+
+    def _again(self, waiting: _Waiting, session: ClientSession) -> Outcome | StorageError | None:
+        """The end of what may be stored already; None when it is not."""
+        counter, document = waiting.change.counter, waiting.placing.document
+        taken = self._request_under(counter, session)
+        if taken is not None and not suite.equal(taken, counter.request_hash):
+            return CounterUsed("another envelope was accepted under this counter")
+        found = self._accepted.find_one({"_id": document["_id"]}, documents.ENTRY_FIELDS, session=session)
+        if found is None:
+            return None
+        if found["object"] != document["object"]:
+            return Conflict(f"another {waiting.what} is stored under this id")
+        if taken is None and not self._claim(counter, session):
+            return CounterUsed("another envelope was accepted under this counter")
+        return Outcome(entries=documents.placed(found))
+
+    def _request_under(self, counter: CounterRecord, session: ClientSession) -> Digest | None:
+        """The envelope that used this counter."""
+        wanted = [(counter.session, counter.counter)]
+        found = list(self._accepted.find(documents.used_by(wanted), documents.USED_FIELDS, session=session))
+        return documents.counter_states(found, wanted)[0].request_hash
+
+    def _claim(self, counter: CounterRecord, session: ClientSession) -> bool:
+        """Takes the counter for something that stands already; whether it is this envelope's then."""
+        try:
+            self._accepted.insert_one(documents.mark(counter, "again"), session=session)
+        except DuplicateKeyError:
+            taken = self._request_under(counter, session)
+            return taken is not None and suite.equal(taken, counter.request_hash)
+        return True
+
+
+def _large_body(waiting: _Waiting) -> tuple[bytes, bytes]:
+    """A body that lies by itself: its `_id`, and what it is."""
+    effect = waiting.change.effect
+    if not isinstance(effect, StoreLetter):
+        raise StorageError("a body of what is no letter")
+    routing = effect.letter.routing
+    return documents.body_key(routing.author, routing.letter, waiting.placing.document["body_hash"]), effect.body
+
+
+def _mark_read(effect: MarkRead, counter: CounterRecord) -> UpdateOne:
+    # Only of an unread one: read again it changes nothing, and needs no record of its envelope.
+    return UpdateOne(
+        {"_id": documents.letter_key(effect.author, effect.letter), "unread.mailbox": effect.mailbox},
+        {
+            "$pull": {"unread": {"mailbox": effect.mailbox}},
+            "$push": {"reads": {"mailbox": effect.mailbox, **documents.claim(counter)}},
+        },
+    )

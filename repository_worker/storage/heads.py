@@ -1,0 +1,153 @@
+"""Where the chains of mailboxes end, as this worker knows it.
+
+A worker remembers the ends that it saw and asks only for what is newer: one query for all mailboxes of a batch. What it
+remembers may be old, since others write too, but never wrong: only what a majority of the database's members holds is
+remembered, and chains only grow. For a mailbox that it has not seen it begins at the hint in `mailboxes`, which is
+written now and then, without waiting, by whoever extends the chain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from crypto_core.ids import Digest, UserId
+from repository_worker.storage import collections as names
+from repository_worker.storage.chains import Tip
+from repository_worker.storage.driver import Document
+
+#: Mailboxes whose ends one worker remembers, about half a KiB each.
+REMEMBERED: Final = 20_000
+#: A hint is written when the chain is so many entries longer than at the last one; as many are read at most to find
+#: the end of a mailbox that a worker has not seen, unless hints were lost.
+HINT_EVERY: Final = 32
+#: Newer objects that are read at once.
+NEWER: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is remembered of a mailbox, and up to which number a hint was written."""
+
+    tip: Tip
+    hinted: int
+
+
+class Heads:
+    """The ends of chains. Thread-safe. Methods that ask the database raise PyMongoError."""
+
+    def __init__(self, database: Database[Document], remembered: int = REMEMBERED) -> None:
+        self._accepted = database[names.ACCEPTED]
+        self._mailboxes = database[names.MAILBOXES]
+        self._hints = self._mailboxes.with_options(write_concern=WriteConcern(w=0))
+        self._remembered = remembered
+        self._lock = threading.Lock()
+        self._known: OrderedDict[UserId, _Known] = OrderedDict()
+
+    def known(self, owners: Iterable[UserId], session: ClientSession | None = None) -> dict[UserId, Tip]:
+        """Entries that these chains have reached at least; nothing for those who have no mailbox."""
+        wanted = set(owners)
+        found = self._recall(wanted)
+        missing = wanted - found.keys()
+        if missing:
+            hints = self._hinted(missing, session)
+            self._remember(hints, hinted=True)
+            found.update(hints)
+        return found
+
+    def ends(self, owners: Iterable[UserId], session: ClientSession | None = None) -> dict[UserId, Tip]:
+        """Where these chains end now; nothing for those who have no mailbox."""
+        tips = self.known(owners, session)
+        fields = {"_id": 0, "entries": 1, "time": 1}
+        while tips:
+            newer_ones = list(self._accepted.find(newer(tips), fields, limit=NEWER, session=session))
+            for found in newer_ones:
+                advance(tips, found)
+            if len(newer_ones) < NEWER:
+                break
+            # Others have written much since this worker looked: somebody's hint is nearer to the end.
+            hints = self._hinted(tips, session)
+            tips.update({owner: tip for owner, tip in hints.items() if tip.number > tips[owner].number})
+        self.learn(tips)
+        return tips
+
+    def learn(self, tips: Mapping[UserId, Tip]) -> None:
+        """These entries were seen, and a majority holds them. Writes hints where it is time to."""
+        due = self._remember(tips)
+        if due:
+            updates = [
+                UpdateOne(
+                    {"mailbox": owner, "number": {"$lt": tip.number}},
+                    {"$set": {"number": tip.number, "hash": tip.hash, "time": tip.time, "bytes": tip.bytes}},
+                )
+                for owner, tip in due.items()
+            ]
+            # Nobody waits for a hint, and one that is lost costs the next reader a longer query.
+            with contextlib.suppress(PyMongoError):
+                self._hints.bulk_write(updates, ordered=False)
+
+    def forget(self) -> None:
+        """Whatever was remembered: the database was away, and may have come back older (from a backup)."""
+        with self._lock:
+            self._known.clear()
+
+    def _hinted(self, owners: Iterable[UserId], session: ClientSession | None) -> dict[UserId, Tip]:
+        query = {"mailbox": {"$in": sorted(owners)}}
+        return {UserId(each["mailbox"]): _tip(each, each) for each in self._mailboxes.find(query, session=session)}
+
+    def _recall(self, owners: Iterable[UserId]) -> dict[UserId, Tip]:
+        found: dict[UserId, Tip] = {}
+        with self._lock:
+            for owner in owners:
+                known = self._known.get(owner)
+                if known is not None:
+                    self._known.move_to_end(owner)
+                    found[owner] = known.tip
+        return found
+
+    def _remember(self, tips: Mapping[UserId, Tip], *, hinted: bool = False) -> dict[UserId, Tip]:
+        """Remembers what is newer than what is known; gives those whose hint is due."""
+        due: dict[UserId, Tip] = {}
+        with self._lock:
+            for owner, tip in tips.items():
+                known = self._known.get(owner)
+                if known is not None and known.tip.number >= tip.number:
+                    continue
+                told = tip.number if hinted else known.hinted if known else 0
+                if tip.number - told >= HINT_EVERY:
+                    due[owner], told = tip, tip.number
+                self._known[owner] = _Known(tip, told)
+                self._known.move_to_end(owner)
+            while len(self._known) > self._remembered:
+                self._known.popitem(last=False)
+        return due
+
+
+def newer(tips: Mapping[UserId, Tip]) -> Document:
+    """A query for the objects with entries beyond these."""
+    wanted: list[Document] = [
+        {"entries": {"$elemMatch": {"mailbox": owner, "number": {"$gt": tip.number}}}} for owner, tip in tips.items()
+    ]
+    return wanted[0] if len(wanted) == 1 else {"$or": wanted}
+
+
+def advance(tips: dict[UserId, Tip], found: Mapping[str, Any]) -> None:
+    """Moves the ends of those chains among `tips` to which this object adds."""
+    for entry in found["entries"]:
+        tip = tips.get(UserId(entry["mailbox"]))
+        if tip is not None and int(entry["number"]) > tip.number:
+            tips[UserId(entry["mailbox"])] = _tip(entry, found)
+
+
+def _tip(entry: Mapping[str, Any], dated: Mapping[str, Any]) -> Tip:
+    return Tip(int(entry["number"]), Digest(entry["hash"]), int(dated["time"]), int(entry["bytes"]))

@@ -9,13 +9,14 @@ No argument says who is asking: the user is the session's user.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, TypeVar
 
 from crypto_core import cbor, limits, schema, sealed, suite
 from crypto_core.documents import REVISION_MAX, SignedDocument
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
 from crypto_core.ids import (
+    NONCE_BYTES,
     LetterIdField,
     Milliseconds,
     MomentField,
@@ -305,25 +306,36 @@ def encode_request(command: Command, nonce: bytes, now: Milliseconds) -> bytes:
     return data
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadRequest:
+    """A request body that is CBOR and has a nonce, to which even a refusal can be bound. The rest is unchecked."""
+
+    nonce: bytes = field(repr=False)
+    _fields: dict[Any, Any] = field(repr=False)
+
+    def read(self) -> Request:
+        """The typed request. Raises Malformed or LimitExceeded."""
+        fields = dict(self._fields)
+        arguments = fields.pop("arguments", None)
+        body = schema.from_map(_RequestBody, fields)
+        kind = COMMANDS.get(body.command)
+        if kind is None:
+            raise Malformed("an unknown command")
+        return Request(schema.from_map(kind, arguments), body.nonce, body.time)
+
+
+def open_request(data: bytes) -> UnreadRequest:
+    """The body of a command or confirm envelope, decoded once. Raises Malformed or LimitExceeded."""
+    fields = cbor.decode(data, limits.ENVELOPE_BYTES)
+    nonce = fields.get("nonce") if type(fields) is dict else None
+    if type(nonce) is not bytes or len(nonce) != NONCE_BYTES:
+        raise Malformed("a request without a nonce: no reply could be bound to it")
+    return UnreadRequest(nonce, fields)
+
+
 def decode_request(data: bytes) -> Request:
-    """Raises Malformed or LimitExceeded."""
-    value = cbor.decode(data, limits.ENVELOPE_BYTES)
-    arguments = value.pop("arguments", None) if type(value) is dict else None
-    body = schema.from_map(_RequestBody, value)
-    kind = COMMANDS.get(body.command)
-    if kind is None:
-        raise Malformed("an unknown command")
-    return Request(schema.from_map(kind, arguments), body.nonce, body.time)
-
-
-def nonce_of(data: bytes) -> bytes | None:
-    """The nonce of a request body that may be malformed otherwise, so that its refusal can be bound to it."""
-    try:
-        value = cbor.decode(data, limits.ENVELOPE_BYTES)
-    except ProtocolError:
-        return None
-    nonce = value.get("nonce") if type(value) is dict else None
-    return nonce if type(nonce) is bytes and len(nonce) == 32 else None
+    """The typed request in one step. Raises Malformed or LimitExceeded."""
+    return open_request(data).read()
 
 
 def encode_reply(nonce: bytes, now: Milliseconds, result: Any) -> bytes:

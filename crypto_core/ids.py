@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 import secrets
@@ -63,6 +64,8 @@ def base32(data: bytes, characters: int) -> str:
     return base64.b32encode(data).decode("ascii").lower().rstrip("=")[:characters]
 
 
+# Every reply asks for it. Bounded, and nothing in it is secret.
+@functools.lru_cache(maxsize=4096)
 def installation_of(app_key: bytes) -> str:
     """The name of an installation in queue names: 26 base32 characters of the SHA-256 of its app key (32 bytes raw)."""
     return base32(hashlib.sha256(app_key).digest(), INSTALLATION_CHARACTERS)

@@ -39,7 +39,7 @@ import structlog
 from broker_config import names
 from broker_config.errors import NameRefused
 from crypto_core import commands, cose, descriptor, envelope, ids, labels, limits, records, session, suite
-from crypto_core.commands import ErrorCode, Request
+from crypto_core.commands import ErrorCode, Request, UnreadRequest
 from crypto_core.envelope import CommandEnvelope, TrafficKeys, VerifiedCommand
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, OutOfTime, ProtocolError, SignatureInvalid
 from crypto_core.ids import Milliseconds, RepositoryId
@@ -140,7 +140,7 @@ class _Asked:
     request: CommandEnvelope
     record: SessionRecord
     verified: VerifiedCommand
-    body: bytes = field(default=b"", repr=False)  #: once it is opened
+    unread: UnreadRequest | None = None  #: once it is opened
 
 
 @dataclass(slots=True)
@@ -360,10 +360,7 @@ class Pipeline:
             cookie = records.open_cookie(self._repository.ring.holding(kek), request.session, request.cookie or b"")
         except ProtocolError as error:
             raise Rejected("cookie") from error
-        nonce = commands.nonce_of(_opened(_verified(request, cookie.verify_key), cookie.keys))
-        if nonce is None:
-            raise Rejected("nonce")
-        return cookie, nonce
+        return cookie, _unread(_verified(request, cookie.verify_key), cookie.keys).nonce
 
     # --- in a session: verify, open, look at the counter, decide, commit ----------------------------------------------
 
@@ -377,12 +374,9 @@ class Pipeline:
     def _open(self, case: _Case) -> None:
         asked = _there(case.asked)
         request, keys = asked.request, asked.record.keys
-        asked.body = _opened(asked.verified, keys)
+        asked.unread = unread = _unread(asked.verified, keys)
         queue = _reply_queue(case.message, asked.record.app_key)
-        nonce = commands.nonce_of(asked.body)
-        if nonce is None:
-            raise Rejected("nonce")
-        case.answerable = _Answerable(queue, nonce, case.now, self._seal(keys, request))
+        case.answerable = _Answerable(queue, unread.nonce, case.now, self._seal(keys, request))
 
     def _look_at_counters(self, cases: Sequence[_Case]) -> None:
         """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent."""
@@ -409,7 +403,7 @@ class Pipeline:
     def _decide(self, case: _Case, *, context: Context, alone: bool) -> None:
         asked = _there(case.asked)
         record = asked.record
-        decoded = _decode(asked.body, record, case.now)
+        decoded = _decode(_there(asked.unread), record, case.now)
         case.kind = commands.name_of(decoded.command)
         self._metrics.ages.observe(max(0, case.now - decoded.time) / 1000)
         if not alone and _takes_long(decoded.command):
@@ -489,11 +483,15 @@ def _verified(request: CommandEnvelope, app_key: VerifyKey) -> VerifiedCommand:
         raise Rejected("signature") from error
 
 
-def _opened(verified: VerifiedCommand, keys: TrafficKeys) -> bytes:
+def _unread(verified: VerifiedCommand, keys: TrafficKeys) -> UnreadRequest:
     try:
-        return verified.open(keys)
+        body = verified.open(keys)
     except ProtocolError as error:
         raise Rejected("decryption") from error
+    try:
+        return commands.open_request(body)
+    except ProtocolError as error:
+        raise Rejected("nonce") from error
 
 
 def _open_confirm(
@@ -513,12 +511,12 @@ def _open_confirm(
         raise Refused(ErrorCode.MALFORMED, f"Not confirmed: {error}.") from error
 
 
-def _decode(body: bytes, record: SessionRecord, now: Milliseconds) -> Request:
+def _decode(unread: UnreadRequest, record: SessionRecord, now: Milliseconds) -> Request:
     """The command, in time. Raises Refused."""
     if now >= record.expires:
         raise Refused(ErrorCode.LOGIN_NEEDED, "This session is over; open another one with your card.")
     try:
-        decoded = commands.decode_request(body)
+        decoded = unread.read()
     except LimitExceeded as error:
         raise Refused(ErrorCode.TOO_LARGE, f"The command passes a limit: {error}.") from error
     except Malformed as error:

@@ -168,7 +168,7 @@ READERS = {
     "envelope.open_reply": open_reply,
     "commands.decode_request": commands.decode_request,
     "commands.decode_reply": lambda data: commands.decode_reply(data, commands.CloseResult, NONCE),
-    "commands.nonce_of": commands.nonce_of,
+    "commands.open_request": commands.open_request,
     "records.open_record": lambda data: records.open_record({kek().id: kek()}, MADE.record.session, data),
     "records.open_cookie": lambda data: records.open_cookie({kek().id: kek()}, SESSION, data),
     "records.kek_id_of": records.kek_id_of,

@@ -165,7 +165,11 @@ def test_a_request_over_the_envelope_limit_is_refused():
 
 
 def test_nonce_of_what_is_otherwise_malformed():
-    assert commands.nonce_of(cbor.encode(request(command="DELETE"))) == NONCE
+    unread = commands.open_request(cbor.encode(request(command="DELETE")))
+    assert unread.nonce == NONCE
+    for _ in range(2):  # reading leaves it as it was
+        with pytest.raises(Malformed, match="unknown command"):
+            unread.read()
     for data in (
         b"",
         b"\xff",
@@ -173,7 +177,8 @@ def test_nonce_of_what_is_otherwise_malformed():
         cbor.encode({"nonce": bytes(31)}),
         cbor.encode({"nonce": "n" * 32}),
     ):
-        assert commands.nonce_of(data) is None
+        with pytest.raises(Malformed):
+            commands.open_request(data)
 
 
 # ------------------------------------------------------------------------------------------------------------- replies

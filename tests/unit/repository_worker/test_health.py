@@ -121,7 +121,7 @@ def test_a_stage_counts_what_it_used_and_not_how_long_it_waited():
         stage: metrics.registry.get_sample_value("smr_stage_cpu_seconds_total", {"stage": stage.value})
         for stage in (Stage.VERIFY, Stage.STORE)
     }
-    assert used[Stage.VERIFY] >= 0.02 > 0.01 > used[Stage.STORE]
+    assert used[Stage.VERIFY] > 0.015 > 0.01 > used[Stage.STORE]
     assert metrics.registry.get_sample_value("smr_stage_seconds_sum", {"stage": "store"}) >= 0.02
 
 

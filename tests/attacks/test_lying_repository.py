@@ -23,7 +23,7 @@ from client.api import Repository
 from client.commands.proof import Contradiction
 from client.errors import CheckFailed, ExitCode, MailboxAlarm
 from crypto_core import mailbox
-from crypto_core.ids import Digest, Milliseconds, RepositoryId, UserId
+from crypto_core.ids import Digest, LetterId, Milliseconds, RepositoryId, UserId
 from crypto_core.mailbox import EntryKind
 from repository_worker import worker
 from repository_worker.effects import Change, Outcome, StoreLetter
@@ -31,7 +31,7 @@ from repository_worker.keys import Home, now_ms
 from repository_worker.metrics import Metrics
 from repository_worker.settings import PREFIX, Settings
 from repository_worker.stack import PrivateStack
-from repository_worker.storage.interface import MailboxState, StoredEntry
+from repository_worker.storage.interface import MailboxState, Page, StoredEntry, StoredLetter, StoredStatus
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.transport.consumer import Consumer
 from tests.support.library import PASSPHRASE, Citizen, enrol, make_citizen, user_id
@@ -60,14 +60,29 @@ class LyingStorage:
     def telling(self, victim: str, lie: Lie) -> Iterator[None]:
         """The victim's mailbox as `lie` makes it of the true entries, with a chain that fits."""
         self.victim = UserId(bytes.fromhex(victim))
-        told = self._told(lie)
-        with self.doing(
-            mailbox=lambda owner: _state(self.repository, owner, told(owner)),
-            entries=lambda owner, after, up_to, limit, *, unread_only: tuple(
-                each for each in told(owner) if after < each.entry.number <= up_to and (each.unread or not unread_only)
-            )[:limit],
-        ):
+
+        def page(owner: UserId, after: int, limit: int, *, unread_only: bool, views: bool) -> Page:
+            if owner != self.victim:
+                return self.honest.page(owner, after, limit, unread_only=unread_only, views=views)
+            told = _chained(self.repository, owner, lie(self.true(owner, views=views)))
+            shown = [each for each in told if each.entry.number > after and (each.unread or not unread_only)]
+            return Page(_state(self.repository, owner, told), tuple(shown[:limit]))
+
+        with self.doing(page=page):
             yield
+
+    def true(self, owner: UserId, *, views: bool = True) -> Entries:
+        """What is stored."""
+        return list(self.honest.page(owner, 0, MOST, unread_only=False, views=views).entries)
+
+    def leaving_out(self, number: int) -> AbstractContextManager[None]:
+        """Pages without one entry, under the true head."""
+
+        def page(*arguments: Any, **options: Any) -> Page:
+            found = self.honest.page(*arguments, **options)
+            return replace(found, entries=tuple(each for each in found.entries if each.entry.number != number))
+
+        return self.doing(page=page)
 
     @contextmanager
     def doing(self, **lies: Callable[..., Any]) -> Iterator[None]:
@@ -78,13 +93,6 @@ class LyingStorage:
         finally:
             self.lies = {}
 
-    def _told(self, lie: Lie) -> Callable[[UserId], Entries]:
-        def told(owner: UserId) -> Entries:
-            true = list(self.honest.entries(owner, 0, MOST, MOST, unread_only=False))
-            return _chained(self.repository, owner, lie(true)) if owner == self.victim else true
-
-        return told
-
 
 def _chained(repository: RepositoryId, owner: UserId, entries: Entries) -> Entries:
     """The entries with numbers and hashes that fit to each other."""
@@ -94,6 +102,10 @@ def _chained(repository: RepositoryId, owner: UserId, entries: Entries) -> Entri
         previous = entry.hash(repository, owner, previous)
         found.append(replace(each, entry=entry, hash=previous))
     return found
+
+
+def owner_of(citizen: Citizen) -> UserId:
+    return UserId(bytes.fromhex(user_id(citizen)))
 
 
 def _state(repository: RepositoryId, owner: UserId, entries: Entries) -> MailboxState:
@@ -247,44 +259,55 @@ class TestOneAnswer:
     """Where the mailbox as a whole is honest, and one answer is not."""
 
     def test_a_list_that_leaves_a_letter_out(self, liar: LyingStorage, joao: Citizen):
-        def entries(*arguments: Any, **options: Any) -> Sequence[StoredEntry]:
-            found = liar.honest.entries(*arguments, **options)
-            return (found[0], *found[2:])
-
-        with joao.open() as his, liar.doing(entries=entries), pytest.raises(MailboxAlarm, match="left out"):
+        with joao.open() as his:
             his.letters()
+            with liar.leaving_out(2), pytest.raises(MailboxAlarm, match="left out"):
+                his.letters()
 
     def test_the_letters_of_two_entries_exchanged(self, liar: LyingStorage, joao: Citizen):
-        def views(reader: UserId, entries: Sequence[StoredEntry]) -> Sequence[Any]:
-            return tuple(reversed(liar.honest.views(reader, entries)))
+        def page(*arguments: Any, **options: Any) -> Page:
+            found = liar.honest.page(*arguments, **options)
+            views = reversed([each.view for each in found.entries])
+            entries = tuple(replace(each, view=view) for each, view in zip(found.entries, views, strict=True))
+            return replace(found, entries=entries)
 
-        with joao.open() as his, liar.doing(views=views), pytest.raises(MailboxAlarm, match="another letter"):
+        with joao.open() as his, liar.doing(page=page), pytest.raises(MailboxAlarm, match="another letter"):
             his.letters()
 
     def test_another_letter_than_the_one_asked_for(self, liar: LyingStorage, joao: Citizen):
         with joao.open() as his:
-            first, second = (each.letter_id for each in his.letters()[:2])
-            owner = UserId(bytes.fromhex(user_id(joao)))
-            true = liar.honest.entries(owner, 1, MOST, 1, unread_only=False)[0]
-            with liar.doing(entry=lambda *_: true), pytest.raises(CheckFailed, match="another letter"):
-                his.read(first)
-            assert his.read(second).letter_id == second
+            first, second = his.letters()[:2]
+            other = liar.true(owner_of(joao))[1].entry.routing.letter
+
+            def letter(reader: UserId, author: UserId, _: LetterId) -> StoredLetter | None:
+                return liar.honest.letter(reader, author, other)
+
+            with liar.doing(letter=letter), pytest.raises(CheckFailed, match="another letter"):
+                his.read(first.letter_id)
+            assert his.read(second.letter_id).letter_id == second.letter_id
 
     def test_the_body_of_another_letter(self, liar: LyingStorage, joao: Citizen):
         with joao.open() as his:
-            first, second = his.letters()[:2]
-            owner = UserId(bytes.fromhex(user_id(joao)))
-            letter = liar.honest.entries(owner, 1, MOST, 1, unread_only=False)[0].entry.routing.letter
-            body = liar.honest.body(second.author, letter)
-            with liar.doing(body=lambda *_: body), pytest.raises(CheckFailed, match="not what it seems"):
+            first = his.letters()[0]
+            other = liar.true(owner_of(joao))[1].entry.routing.letter
+
+            def letter(reader: UserId, author: UserId, wanted: LetterId) -> StoredLetter | None:
+                found, exchanged = (liar.honest.letter(reader, author, each) for each in (wanted, other))
+                return replace(found, body=exchanged.body) if found and exchanged else None
+
+            with liar.doing(letter=letter), pytest.raises(CheckFailed, match="not what it seems"):
                 his.read(first.letter_id)
 
     def test_a_receipt_that_is_hidden(self, liar: LyingStorage, maria: Citizen, joao: Citizen):
+        def status(author: UserId, letter: LetterId) -> StoredStatus | None:
+            found = liar.honest.status(author, letter)
+            return replace(found, receipts=()) if found else None
+
         with maria.open() as hers, joao.open() as his:
             sent = hers.send([user_id(joao)], b"com aviso")
             his.read(sent.letter_id)
             his.send_receipt(sent.letter_id)
-            with liar.doing(receipts=lambda *_: ()), pytest.raises(MailboxAlarm, match="left out"):
+            with liar.doing(status=status), pytest.raises(MailboxAlarm, match="left out"):
                 hers.status(sent.letter_id)
             assert len(hers.status(sent.letter_id).receipts) == 1
 
@@ -303,30 +326,22 @@ class TestAcceptances:
         return commit_all
 
     def test_accepted_and_thrown_away(self, liar: LyingStorage, maria: Citizen, joao: Citizen):
-        entries = liar.honest.entries
+        def without_last(owner: UserId, *arguments: Any, **options: Any) -> Page:
+            """As if the letter that was just accepted were stored nowhere."""
+            found = liar.honest.page(owner, *arguments, **options)
+            return replace(found, entries=found.entries[:-1])
 
-        def made_up(change: Change) -> Outcome:
-            """An acceptance as it would be, of a letter that is stored nowhere."""
-            outcome = liar.honest.commit_all([change])[0]
-            assert isinstance(outcome, Outcome)
-            return outcome
-
-        def without_last(owner: UserId, *arguments: Any, **options: Any) -> Sequence[StoredEntry]:
-            return entries(owner, *arguments, **options)[:-1]
-
-        with maria.open() as hers:
-            lies = {"commit_all": self.accepting(liar, made_up), "entries": without_last}
-            with liar.doing(**lies), pytest.raises(MailboxAlarm, match="is missing"):
-                hers.send([user_id(joao)], b"perdida")
+        with maria.open() as hers, liar.doing(page=without_last), pytest.raises(MailboxAlarm, match="is missing"):
+            hers.send([user_id(joao)], b"perdida")
 
     def test_an_old_acceptance_for_a_new_letter(self, liar: LyingStorage, maria: Citizen, joao: Citizen):
         with maria.open() as hers:
             hers.send([user_id(joao)], b"aceite")
-            author = UserId(bytes.fromhex(user_id(maria)))
-            owner_entries = liar.honest.entries(author, 0, MOST, MOST, unread_only=False)
-            (last,) = [each for each in owner_entries if each.entry.kind is EntryKind.SENT][-1:]
-            old = liar.honest.acceptance(author, last.entry.routing.letter)
-            lie = self.accepting(liar, lambda _: Outcome(entries=old))
+            author = owner_of(maria)
+            (last,) = [each for each in liar.true(author) if each.entry.kind is EntryKind.SENT][-1:]
+            old = liar.honest.status(author, last.entry.routing.letter)
+            assert old is not None
+            lie = self.accepting(liar, lambda _: Outcome(entries=old.acceptance))
             with liar.doing(commit_all=lie), pytest.raises(CheckFailed, match="acceptance of the letter is not valid"):
                 hers.send([user_id(joao)], b"outra")
 
@@ -399,11 +414,7 @@ class TestProof:
         assert (found["proven"], found["contradiction"]) == (True, Contradiction.ROLLED_BACK.value)
 
     def test_entries_alone_prove_nothing_to_others(self, liar, joao, tmp_path):
-        def left_out(*arguments: Any, **options: Any) -> Sequence[StoredEntry]:
-            found = liar.honest.entries(*arguments, **options)
-            return (found[0], *found[2:])
-
-        target = exported(joao, liar.doing(entries=left_out), tmp_path / "proof.json")
+        target = exported(joao, liar.leaving_out(2), tmp_path / "proof.json")
         found = smr(joao.settings.home, "--verify", str(target), code=ExitCode.CHECK_FAILED)
         assert (found["proven"], found["contradiction"]) == (False, Contradiction.NOT_PROVEN.value)
         shown = said(joao.settings.home)

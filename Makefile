@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-stack lint reformat lock bench chaos clean bootstrap-demo bootstrap-test bootstrap-bench
+.PHONY: help demo test test-stack lint reformat lock bench chaos clean bootstrap-demo bootstrap-test bootstrap-bench bootstrap-stack
 
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
@@ -28,8 +28,8 @@ ifeq ($(strip $(TESTS)),)
 endif
 	@printf '\n==> pytest %s\n' "$(PYTEST_ARGS)"; exec $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-stack: ## kept for tests against the container images
-	@echo 'test-stack: there are no container images yet, so there is nothing to run; the tests against real servers are in make test.'
+test-stack: bootstrap-stack ## docker-compose.yml in a Docker engine of its own, alone and as a cluster; needs root
+	@exec $(BIN)/python -m pytest $(or $(TESTS),tests/stack)
 
 lint: bootstrap-test ## style, formatting, types, import contracts
 	@$(call step,$(BIN)/ruff check .)
@@ -72,3 +72,6 @@ bootstrap-test:
 
 bootstrap-bench:
 	@./bootstrap.sh bench
+
+bootstrap-stack:
+	@./bootstrap.sh stack

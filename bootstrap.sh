@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# bootstrap.sh [demo|test|bench]: makes this folder ready to run, and says what it installs and why.
+# bootstrap.sh [demo|test|bench|stack]: makes this folder ready to run, and says what it installs and why.
 #
 #   demo   the programs and the private servers they need (default)
 #   test   also the tools of the test suite and an independent COSE implementation to compare with
 #   bench  as demo, and a library that draws the plots of the measurements
+#   stack  as test, and a Docker engine with what makes images from Debian packages
 #
 # It changes three places: Debian packages (as root only; otherwise it names them and stops), `.venv/` here, and
 # nothing else. When everything is there already it says nothing and takes a fraction of a second.
@@ -16,8 +17,8 @@ readonly share="$venv/share/smr"
 readonly attempts=3 # network installs are tried this often
 readonly policy=/usr/sbin/policy-rc.d
 
-case "$purpose" in demo | test | bench) ;; *)
-    echo "bootstrap.sh: unknown purpose '$purpose'; use demo, test or bench" >&2
+case "$purpose" in demo | test | bench | stack) ;; *)
+    echo "bootstrap.sh: unknown purpose '$purpose'; use demo, test, bench or stack" >&2
     exit 2
     ;;
 esac
@@ -83,6 +84,10 @@ look_for_packages() {
     command -v openssl >/dev/null || want openssl 'checks signatures and certificates independently of this project'
     command -v git >/dev/null || want git 'source control'
     command -v make >/dev/null || want make 'runs the commands of the README'
+    if [ "$purpose" = stack ]; then
+        command -v dockerd >/dev/null && command -v docker >/dev/null || want docker.io 'runs the containers of docker-compose.yml, in an engine that the tests start'
+        command -v mmdebstrap >/dev/null || want mmdebstrap 'makes images from Debian packages'
+    fi
     [ -x "$venv/bin/python" ] || find_python >/dev/null || want python3-venv 'makes the Python environment in .venv/'
 }
 
@@ -162,7 +167,7 @@ library_print() { fingerprint bootstrap.sh pyproject.toml requirements/build.loc
 
 install_libraries() {
     local set=runtime
-    if [ "$purpose" = test ]; then set=dev; fi
+    if [ "$purpose" = test ] || [ "$purpose" = stack ]; then set=dev; fi
     is_stamped "$set" "$(library_print "$set")" && return 0
     # The tools of the tests include the libraries: going back from `test` to `demo` installs nothing.
     is_stamped dev "$(library_print dev)" && return 0

@@ -1,0 +1,1 @@
+"""Tests of docker-compose.yml in a real Docker engine; `make test-stack` runs them, `make test` does not."""

@@ -8,10 +8,12 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from asn1crypto import crl as asn1_crl
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki import revocation
 from pki.crls import check_signature, points, read_crl
 from pki.errors import RevocationUnavailable
 from pki.fetchers import CRL_BYTES_MAX, HttpFetcher, NoFetcher
@@ -153,6 +155,14 @@ def test_a_server_that_failed_is_left_alone_for_a_while(cached, path, tmp_path):
     assert fetcher.count == 6
 
 
+def test_a_path_whose_fetching_takes_too_long_is_not_waited_for(cached, path, monkeypatch):
+    cache, fetcher, clock = cached
+    monkeypatch.setattr(revocation, "COLLECT_SECONDS_MAX", -1.0)
+    found = cache.collect(path, clock())
+    assert (found.data.crls, fetcher.count) == ((), 0)
+    assert "was not tried: fetching took over" in found.problems[0]
+
+
 def test_a_server_that_is_back_is_believed_at_once_after_its_pause(cached, path, ca):
     cache, fetcher, clock = cached
     fetcher.answers = {}
@@ -238,8 +248,21 @@ def test_only_web_addresses_are_followed(ca, path):
     assert len(found.left_out) == 2
 
 
-def test_a_crl_without_next_update_is_refused():
-    with pytest.raises(RevocationUnavailable):
+def test_a_crl_without_next_update_is_refused(ca):
+    """RFC 5280 section 5.1.2.5 demands one; the library writes none without, so it is cut out of a good list."""
+    crl = asn1_crl.CertificateList.load(files(ca)["card.crl"])
+    fields = {name: value for name, value in crl["tbs_cert_list"].native.items() if value is not None}
+    assert "next_update" in fields
+    tbs = asn1_crl.TbsCertList({name: crl["tbs_cert_list"][name] for name in fields if name != "next_update"})
+    ended = asn1_crl.CertificateList(
+        {"tbs_cert_list": tbs, "signature_algorithm": crl["signature_algorithm"], "signature": crl["signature"]}
+    )
+    with pytest.raises(RevocationUnavailable, match="it has no nextUpdate"):
+        read_crl(ended.dump(force=True))
+
+
+def test_what_is_no_crl_is_refused():
+    with pytest.raises(RevocationUnavailable, match="not a CRL in DER form"):
         read_crl(b"\x30\x03\x02\x01\x00")
 
 

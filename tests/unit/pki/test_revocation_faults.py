@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from asn1crypto import ocsp as asn1_ocsp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -19,6 +20,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki import fetchers
+from pki.errors import RevocationUnavailable
 from pki.fetchers import HttpFetcher
 from pki.ocsp import read_answer
 from pki.revocation import CollectionPolicy, RevocationCache
@@ -430,6 +432,48 @@ def test_an_answer_that_says_no(world):
     found = world.collect()
     assert found.data.ocsp == ()
     assert told(found, "the responder says try later")
+
+
+def hostile(world, change):
+    """A right answer to the world's question, taken apart, changed and put together again."""
+
+    def answer(question):
+        outer = asn1_ocsp.OCSPResponse.load(make_answer(world)(question))
+        basic = outer["response_bytes"]["response"].parsed
+        change(basic)
+        return outer.dump(force=True)
+
+    return answer
+
+
+def twice(basic):
+    basic["tbs_response_data"]["responses"].append(basic["tbs_response_data"]["responses"][0])
+
+
+def weakly(basic):
+    basic["signature_algorithm"] = {"algorithm": "sha1_ecdsa"}
+
+
+#: name: what is changed in a right answer, the reason that is told
+CHANGED = {
+    "to two questions": (twice, "it answers more than one question"),
+    "with a weak hash": (weakly, "its signature is with a weak hash"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_changed_answer(world, name):
+    change, reason = CHANGED[name]
+    del world.server.pages[LIST]
+    world.server.answer(ANSWER, hostile(world, change))
+    found = world.collect()
+    assert found.data.ocsp == ()
+    assert told(found, reason)
+
+
+def test_an_answer_over_the_limit_is_not_read(world):
+    with pytest.raises(RevocationUnavailable, match="larger than the limit"):
+        read_answer(bytes(fetchers.OCSP_BYTES_MAX + 1), world.leaf, world.path[1], NOW, skew=HOUR)
 
 
 def test_an_answer_whose_signer_did_not_come_along(world):

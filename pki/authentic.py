@@ -38,7 +38,15 @@ from pki.revocation_data import RevocationData
 
 LISTS_MAX: Final = 64  #: lists, and as many OCSP answers, that are looked at for one path
 _EXPIRED_CERTS_ON_CRL: Final = x509.ObjectIdentifier("2.5.29.60")  #: X.509 section 9.5.2.8
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+#: What reading a malformed certificate, list or answer raises; parts are read late, when they are first touched.
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 Crl = x509.CertificateRevocationList
 Path = Sequence[x509.Certificate]
@@ -91,7 +99,7 @@ def digest_accepted(signed: x509.Certificate | Crl | ocsp.OCSPResponse) -> bool:
     try:
         digest = signed.signature_hash_algorithm
         parameters = None if isinstance(signed, ocsp.OCSPResponse) else signed.signature_algorithm_parameters
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     if isinstance(parameters, padding.PSS) and parameters.mgf._algorithm.name not in SIGNATURE_DIGESTS:  # noqa: SLF001 - it has no public name
         return False
@@ -118,7 +126,7 @@ def keeps_expired(crl: Crl) -> bool:
     """Does this list go on listing certificates that have expired?"""
     try:
         crl.extensions.get_extension_for_oid(_EXPIRED_CERTS_ON_CRL)
-    except (x509.ExtensionNotFound, *_UNREADABLE):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
     return True
 
@@ -142,7 +150,7 @@ def _read_crl(der: bytes) -> Crl | None:
         crl = x509.load_der_x509_crl(der)
         crl.issuer, crl.last_update_utc, crl.next_update_utc, list(crl.extensions)  # unreadable parts show up here
         return crl
-    except (*_UNREADABLE, x509.UnsupportedGeneralNameType):
+    except UNREADABLE:
         return None
 
 
@@ -231,7 +239,10 @@ class _Signers:
         if self._by_name is None:
             self._by_name = {}
             for helper in self._helpers:
-                self._by_name.setdefault(_loosely(helper.subject), []).append(helper)
+                try:
+                    self._by_name.setdefault(_loosely(helper.subject), []).append(helper)
+                except UNREADABLE:
+                    continue  # whoever sends such a one along must not spoil the others
         return self._by_name.get(_loosely(name), [])
 
 
@@ -250,7 +261,7 @@ def _may_sign_lists(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
     except x509.ExtensionNotFound:
         return is_ca(certificate)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 
@@ -258,7 +269,7 @@ def is_ca(certificate: x509.Certificate) -> bool:
     """Do the basic constraints say so (RFC 5280 section 4.2.1.9)?"""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, *_UNREADABLE):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
 
 
@@ -266,7 +277,7 @@ def _crl_holds(crl: Crl, signer: x509.Certificate) -> bool:
     try:
         key = signer.public_key()
         return isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 
@@ -278,7 +289,7 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return is_ca(issuer) and _holds(
             issuer, certificate.signature, certificate.tbs_certificate_bytes, digest, scheme
         )
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 
@@ -312,7 +323,7 @@ def _read_answer(der: bytes, path: Path, signers: _Signers, policy: ValidationPo
         if len(list(response.responses)) != 1:
             return "an OCSP answer is not about exactly one certificate"
         return _judged_answer(response, path, signers, policy, now)
-    except (*_UNREADABLE, x509.UnsupportedGeneralNameType):
+    except UNREADABLE:
         return "an OCSP answer cannot be read"
 
 

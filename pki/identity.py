@@ -141,8 +141,11 @@ def issuer_name(certificate: x509.Certificate) -> str:
 
 def display_name(name: x509.Name) -> str:
     """A name's common name, or the whole of it (RFC 4514) where it has none, fit for a terminal."""
-    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return shown_name(str(names[0].value) if names else name.rfc4514_string())
+    try:
+        names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return shown_name(str(names[0].value) if names else name.rfc4514_string())
+    except ValueError:
+        return "(a name that cannot be read)"
 
 
 def key_kind(certificate: x509.Certificate) -> str:

@@ -151,9 +151,17 @@ def _store(roots: Iterable[x509.Certificate], flags: int) -> crypto.X509Store:
 def _verify(
     store: crypto.X509Store, certificate: x509.Certificate, untrusted: Iterable[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
-    helpers = [crypto.X509.from_cryptography(c) for c in untrusted]
+    helpers = [helper for each in untrusted if (helper := _helper(each)) is not None]
     context = crypto.X509StoreContext(store, crypto.X509.from_cryptography(certificate), helpers)
     return tuple(c.to_cryptography() for c in context.get_verified_chain())
+
+
+def _helper(certificate: x509.Certificate) -> crypto.X509 | None:
+    """None for one that OpenSSL cannot read: whoever sends such a one along must not spoil the others."""
+    try:
+        return crypto.X509.from_cryptography(certificate)
+    except crypto.Error:
+        return None
 
 
 def _refused(error: crypto.X509StoreContextError) -> Judgement:

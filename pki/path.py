@@ -30,11 +30,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki import certvalidator_engine, openssl_engine
 from pki.authentic import (
+    UNREADABLE,
     Crl,
     Evidence,
     Path,
@@ -99,7 +99,20 @@ def validate_path(
     result = find_path(certificate, anchors=anchors, intermediates=helpers, moment=moment, policy=policy)
     if not result.valid:
         return result
-    now = result.moment if now is None else now.astimezone(UTC)
+    try:
+        return _judged(result, helpers, revocation, result.moment if now is None else now.astimezone(UTC), policy)
+    except UNREADABLE:  # something in the path that OpenSSL reads and another library does not
+        return replace(result, verdict=Verdict.MALFORMED, detail="a certificate of its path cannot be read")
+
+
+def _judged(
+    result: PathResult,
+    helpers: Sequence[x509.Certificate],
+    revocation: RevocationData,
+    now: datetime,
+    policy: ValidationPolicy,
+) -> PathResult:
+    """Steps 3 to 5, for a path that was found."""
     evidence = sift(revocation, result.path, helpers, policy, now)
     if policy.require_revocation:
         missing = _missing(result.path, evidence)
@@ -161,7 +174,7 @@ def _untold(reason: str, evidence: Evidence) -> Judgement:
 def _flaw(certificate: x509.Certificate, policy: ValidationPolicy) -> str | None:
     try:
         return _key_flaw(certificate, policy) or _usage_flaw(certificate, policy.purpose)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except UNREADABLE:
         return "its key or an extension cannot be read"
 
 

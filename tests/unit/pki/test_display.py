@@ -103,3 +103,11 @@ def test_ordinary_text_stays_as_it_is():
     text = "Olá, Conceição!\n\tSegue a acta — 日本語 🙂"
     assert safe_text(text, multiline=True) == text
     assert safe_text("duas\nlinhas") == "duas\\x0alinhas"
+
+
+def test_a_name_that_cannot_be_read_is_told_as_such():
+    class Unreadable(x509.Name):
+        def get_attributes_for_oid(self, oid):
+            raise ValueError("not a string")
+
+    assert display_name(Unreadable([])) == "(a name that cannot be read)"

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -439,3 +439,50 @@ def test_what_is_missing_or_stale_is_told(pki):
     assert result.verdict is Verdict.COULD_NOT_TELL
     assert "Maria Conceição Reis: there is no revocation list of CA" in result.detail
     assert "the revocation list of CA is stale: it ended on 2026-11-21 14:00 UTC" in result.detail
+
+
+# --- what cannot be read --------------------------------------------------------------------------------------------
+
+
+def unreadable(pki, tag):
+    """Maria's certificate, well signed, with her name in a string of another ASN.1 type."""
+    tbs = bytearray(pki.leaf.tbs_certificate_bytes)
+    place = tbs.rindex(b"Maria") - 2
+    assert tbs[place] == 0x0C  # UTF8String
+    tbs[place] = tag
+    signature = pki.keys["ca"].sign(bytes(tbs), ec.ECDSA(hashes.SHA256()))
+    body = bytes(tbs) + bytes.fromhex("300a06082a8648ce3d040302") + bytes([3, len(signature) + 1, 0]) + signature
+    return x509.load_der_x509_certificate(b"\x30\x82" + len(body).to_bytes(2, "big") + body)
+
+
+@pytest.mark.parametrize(
+    "tag", [0x1B, 0x19, 0x12, 0x04], ids=["GeneralString", "GraphicString", "NumericString", "OCTET"]
+)
+def test_a_name_that_not_everybody_can_read_is_malformed(pki, tag):
+    assert ask(pki, [pki.crl("root"), pki.crl("ca")], leaf=unreadable(pki, tag)).verdict is Verdict.MALFORMED
+
+
+@pytest.mark.parametrize(
+    "tag", [0x1B, 0x19, 0x12, 0x04], ids=["GeneralString", "GraphicString", "NumericString", "OCTET"]
+)
+def test_an_unreadable_certificate_sent_along_spoils_nothing(pki, tag):
+    foreign = SmallPki().crl("ca", key=new_key())  # makes validation look for its signer among those sent along
+    assert ask(pki, [foreign, pki.crl("root"), pki.crl("ca")], extra=[unreadable(pki, tag)]).valid
+
+
+def test_what_another_library_cannot_read_in_a_path_is_malformed(pki, monkeypatch):
+    def cannot(*_):
+        raise ValueError("unreadable")
+
+    monkeypatch.setattr("pki.path.sift", cannot)
+    result = ask(pki, [pki.crl("root"), pki.crl("ca")])
+    assert result.verdict is Verdict.MALFORMED
+
+
+def test_an_engine_that_judges_another_time_judges_the_path_at_the_moment_too():
+    """The second engine is lenient about validity where it looks at younger signers; the path is judged before."""
+    pki = SmallPki(leaf_end=NOW - 3 * DAY)
+    path = (pki.leaf, pki.ca, pki.root)
+    evidence = sift(RevocationData((pki.crl("root"), pki.crl("ca"))), path, [], ValidationPolicy(), NOW)
+    judged = certvalidator_engine.check(path, evidence, NOW - 2 * DAY, NOW, ValidationPolicy())
+    assert judged.verdict is Verdict.EXPIRED

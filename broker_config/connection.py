@@ -35,9 +35,11 @@ class TlsSettings:
     """Which CA the broker's certificate must come from and, where the broker asks for one, our own certificate."""
 
     ca_file: Path | None = None
-    """PEM; None trusts the CAs of this system."""
+    """PEM; None trusts the CAs of this system, unless `ca_pem` names others."""
     certificate_file: Path | None = None
     key_file: Path | None = None
+    ca_pem: str | None = None
+    """The same as `ca_file`, where it does not lie in a file of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def _parse_tls(query: dict[str, list[str]]) -> TlsSettings:
     files = {name: Path(values[0]) for name, values in query.items()}
     if ("cert" in files) != ("key" in files):
         raise BrokerSettingsInvalid("a client certificate needs both cert and key in the broker's address")
-    return TlsSettings(files.get("ca"), files.get("cert"), files.get("key"))
+    return TlsSettings(ca_file=files.get("ca"), certificate_file=files.get("cert"), key_file=files.get("key"))
 
 
 def to_url(settings: ConnectionSettings) -> str:
@@ -226,10 +228,10 @@ def _ssl_options(settings: ConnectionSettings) -> pika.SSLOptions | None:
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
     """TLS 1.2 or newer, checks certificate and host name; `BrokerSettingsInvalid` if a file is bad."""
     try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
+        context = ssl.create_default_context(cafile=tls.ca_file, cadata=tls.ca_pem)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if tls.certificate_file and tls.key_file:
             context.load_cert_chain(tls.certificate_file, tls.key_file)
-    except OSError as e:  # ssl.SSLError is one too
+    except (OSError, ValueError) as e:  # ssl.SSLError is an OSError; ValueError: text that is no PEM
         raise BrokerSettingsInvalid(f"a certificate file for the broker cannot be used ({_describe(e)})") from e
     return context

@@ -24,17 +24,19 @@ COMMANDS_QUEUE: Final = QueueName("smr.commands")
 COMMANDS_ROUTING_KEY: Final = "commands"
 DEAD_LETTER_QUEUE: Final = QueueName("smr.commands.dead")
 
+CLIENT_ACCOUNT_PREFIX: Final = "smr-client-"
+
 # What the default exchange, whose name is empty, is called in permissions (RabbitMQ, "Access Control").
 DEFAULT_EXCHANGE_RESOURCE: Final = "amq.default"
 
 DIGEST_BYTES: Final = 32
+INSTALLATION_CHARACTERS: Final = 26
 RANDOM_BYTES: Final = 16
 _PART: Final = "[a-z2-7]{26}"
 _PREFIX: Final = "smr.reply."
-_ACCOUNT_PREFIX: Final = "smr-client-"
 _INSTALLATION: Final = re.compile(_PART)
 _REPLY_QUEUE: Final = re.compile(rf"{re.escape(_PREFIX)}({_PART})\.({_PART})")
-_CLIENT_ACCOUNT: Final = re.compile(rf"{re.escape(_ACCOUNT_PREFIX)}({_PART})")
+_CLIENT_ACCOUNT: Final = re.compile(rf"{re.escape(CLIENT_ACCOUNT_PREFIX)}({_PART})")
 
 
 def _base32(data: bytes) -> str:
@@ -45,7 +47,7 @@ def installation_of(app_key_digest: bytes) -> Installation:
     """The installation's name from the SHA-256 of its app key (32 bytes); `NameRefused` for another length."""
     if len(app_key_digest) != DIGEST_BYTES:
         raise NameRefused(f"an installation is named by a digest of {DIGEST_BYTES} bytes, not {len(app_key_digest)}")
-    return Installation(_base32(app_key_digest)[:26])
+    return Installation(_base32(app_key_digest)[:INSTALLATION_CHARACTERS])
 
 
 def parse_installation(text: str) -> Installation:
@@ -82,7 +84,7 @@ def reply_queue_pattern(installation: Installation) -> str:
 
 def client_account(installation: Installation) -> str:
     """The broker account of an installation; commands carry it as `user_id`, which the broker has checked."""
-    return f"{_ACCOUNT_PREFIX}{parse_installation(installation)}"
+    return f"{CLIENT_ACCOUNT_PREFIX}{parse_installation(installation)}"
 
 
 def parse_client_account(user_id: str) -> Installation:

@@ -26,7 +26,7 @@ from client.commands import people as people_command
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardsReport
-from client.commands.init import Installed, OperatorRoot
+from client.commands.init import Enrolled, Installed, OperatorRoot
 from client.commands.key import KeySummary
 from client.commands.pending import Resumed
 from client.commands.people import FoundPerson
@@ -55,11 +55,16 @@ class Repository:
         *,
         root_fingerprint: str | None = None,
         approve: Callable[[OperatorRoot], bool] = lambda _: False,
-        broker_account: bytes | None = None,
     ) -> Installed:
         """Sets this home up: app key, keystore, and the operator root, by its fingerprint or by approval."""
         with boundary():
-            return init_command.init(self._context, descriptor, root_fingerprint, approve, broker_account)
+            return init_command.init(self._context, descriptor, root_fingerprint, approve)
+
+    def enrol(self, enrolment: bytes) -> Enrolled:
+        """Takes the account at the broker that the operator gave this installation, as the bytes of their file."""
+        with boundary():
+            self._context.home.require_ready()
+            return init_command.enrol(self._context, enrolment)
 
     def cards(self) -> CardsReport:
         """Readers and cards, with what each key is good for now."""

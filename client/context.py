@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
+from broker_config import enrolment, names
 from broker_config.connection import ConnectionSettings, parse_amqp_url
+from broker_config.names import Installation
 from client.cards import OpenCard, open_card
 from client.errors import CheckFailed, NotAllowed
 from client.settings import Settings
-from client.state import counters, files, keystore, pin
+from client.state import counters, keystore, pin
 from client.state.home import Home
-from client.state.keystore import Keys
+from client.state.keystore import BrokerAccount, Keys
 from client.state.outbox import Outbox, Pending, Sealed
 from client.state.people import People
 from client.state.session import LiveSession, SessionStore
@@ -88,18 +91,26 @@ class Context:
         """Forgets the opened keystore, after it was changed."""
         self._keys = None
 
-    def transport(self, app_key: bytes) -> Transport:
-        """The connection for this app key (raw public key, 32 bytes)."""
+    def transport(self, app_key: bytes, account: BrokerAccount | None) -> Transport:
+        """The connection for this app key (raw public key, 32 bytes). Raises NotAllowed, BrokerSettingsInvalid."""
         if self._transport is None:
-            settings = self.broker_settings()
-            self._transport = Transport(settings, ids.installation_of(app_key), self.settings.reply_seconds)
+            installation = names.parse_installation(ids.installation_of(app_key))
+            settings = self._broker_settings(installation, account)
+            self._transport = Transport(settings, installation, self.settings.reply_seconds)
         return self._transport
 
-    def broker_settings(self) -> ConnectionSettings:
-        """The address with this installation's account, where the operator gave one; else the descriptor's."""
-        account = files.read(self.home.broker_account)
-        url = account.decode("utf-8").strip() if account else self.descriptor.broker
-        return parse_amqp_url(url)
+    def _broker_settings(self, installation: Installation, account: BrokerAccount | None) -> ConnectionSettings:
+        """With this installation's own account; without one, as the descriptor's address says."""
+        address = self.descriptor.broker
+        if account is not None:
+            return enrolment.connection(installation, account.password, account.broker or address, ca=account.ca)
+        if urlsplit(address).password is None:
+            raise NotAllowed(
+                "This installation has no account at the broker yet.",
+                "The repository lets only installations in that its operator enrolled.",
+                f"Give the operator its name, {installation}, and take the file: smr init --enrolment FILE.",
+            )
+        return parse_amqp_url(address)
 
     @contextmanager
     def card(self) -> Iterator[OpenCard]:
@@ -180,7 +191,7 @@ class Context:
             return commands.decode_reply(body, kind, sealed.nonce)
 
         with self.settings.waiting("the repository"):
-            return self.transport(session.app_key.public.raw).exchange(sealed.envelope, take)
+            return self.transport(session.app_key.public.raw, session.account).exchange(sealed.envelope, take)
 
     def close(self) -> None:
         """Drops the connection and forgets the opened keystore."""

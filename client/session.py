@@ -15,7 +15,7 @@ from client.cards import OpenCard
 from client.context import Context
 from client.errors import ClientError, NotAllowed
 from client.state import counters, pin
-from client.state.keystore import Keys
+from client.state.keystore import BrokerAccount, Keys
 from client.state.session import LiveSession, OwnRegistration
 from crypto_core import commands, ids
 from crypto_core import descriptor as descriptors
@@ -24,7 +24,6 @@ from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.descriptor import Descriptor
 from crypto_core.errors import SignatureInvalid
 from crypto_core.ids import Milliseconds, UserId
-from crypto_core.keys import SigningKey
 from pki.errors import PkiError
 from pki.signers import CardKeyUse
 
@@ -97,6 +96,13 @@ def close(context: Context) -> bool:
         counters.forget(context.home, kept.session)
 
 
+def keep_account(context: Context, account: BrokerAccount) -> None:
+    """The kept session, if there is one, with the account that the operator gave now."""
+    kept = context.sessions.load()
+    if kept is not None:
+        context.sessions.save(replace(kept, account=account))
+
+
 def keep_own(context: Context, session: LiveSession, own: OwnRegistration, keys: Keys) -> LiveSession:
     """The kept session with a registration and keys that changed meanwhile."""
     changed = replace(session, own=own, sealing_seeds=_seeds(keys))
@@ -139,9 +145,9 @@ def _open(context: Context) -> LiveSession:
 
 
 def _negotiate(context: Context, keys: Keys, card: OpenCard | None) -> negotiation.Session:
-    transport = context.transport(keys.app_key.public.raw)
+    transport = context.transport(keys.app_key.public.raw, keys.account)
     with context.settings.waiting("the repository"):
-        current = _refresh_descriptor(context, keys.app_key)
+        current = _refresh_descriptor(context, keys)
         sent = negotiation.hello(current, keys.app_key, context.now())
         answered = transport.exchange(sent.hello, sent.answered)
     login = None
@@ -161,7 +167,7 @@ def _negotiate(context: Context, keys: Keys, card: OpenCard | None) -> negotiati
         raise
 
 
-def _refresh_descriptor(context: Context, app_key: SigningKey) -> Descriptor:
+def _refresh_descriptor(context: Context, keys: Keys) -> Descriptor:
     """The current descriptor, fresh from the repository; a newer epoch replaces the kept one, never an older."""
     nonce = ids.new_nonce()
 
@@ -175,8 +181,8 @@ def _refresh_descriptor(context: Context, app_key: SigningKey) -> Descriptor:
         descriptors.verify_answer(message, found, nonce)
         return pin.replace(context.home, signed, context.now())
 
-    request = descriptors.request(app_key, nonce, context.now())
-    return context.transport(app_key.public.raw).exchange(request, take)
+    request = descriptors.request(keys.app_key, nonce, context.now())
+    return context.transport(keys.app_key.public.raw, keys.account).exchange(request, take)
 
 
 def _live(active: negotiation.Session, keys: Keys, own: OwnRegistration | None) -> LiveSession:
@@ -188,6 +194,7 @@ def _live(active: negotiation.Session, keys: Keys, own: OwnRegistration | None) 
         client_to_repository=active.keys.client_to_repository,
         repository_to_client=active.keys.repository_to_client,
         app_seed=keys.app_seed,
+        account=keys.account,
         user=active.user,
         own=own,
         sealing_seeds=_seeds(keys),

@@ -10,7 +10,8 @@
     │   ├── Conflict           something else is stored under this id
     │   └── MailboxFull        an entry would pass the quota of a mailbox
     ├── HomeError              the repository's folder: missing, damaged, or not this repository's
-    └── DeadLetterError        the dead letters cannot be read or moved, or nobody knows which are meant
+    ├── DeadLetterError        the dead letters cannot be read or moved, or nobody knows which are meant
+    └── ClientsError           an installation cannot be enrolled, blocked or let in again as was asked
 
 Exceptions of the database driver never leave `storage`; they are the `__cause__`. No message holds a name, a key, a
 passphrase or an address with a password.
@@ -77,3 +78,7 @@ class HomeError(WorkerError):
 
 class DeadLetterError(WorkerError):
     """The dead letters cannot be used as was asked."""
+
+
+class ClientsError(WorkerError):
+    """An installation cannot be enrolled, blocked or let in again as was asked."""

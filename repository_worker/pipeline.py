@@ -6,7 +6,8 @@ The order of the checks on a command, each with what follows when it fails:
     2. the session is known          no reply, dead letter
     3. the signature of its app      no reply, dead letter
     4. decryption                    no reply, dead letter: without the nonce inside, no reply can be bound to it
-    5. reply_to is the app's own     no reply, dead letter: replies go to nobody else, and nothing is executed unheard
+    5. reply_to is the app's own, and where each installation has an account of its own, the account too
+                                     no reply, dead letter: replies go to nobody else, and nothing is executed unheard
     6. the counter                   refused: another envelope was accepted under it
     7. the session's end, the schema, the clock
                                      refused
@@ -88,6 +89,7 @@ class Message:
 
     body: bytes = field(repr=False)
     reply_to: str | None
+    account: str | None = None  #: the sender's, as the broker has checked it
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class RepositoryState:
     ring: KekRing
     descriptor: bytes = field(repr=False)
     limits: SessionLimits = DEFAULT_LIMITS
+    own_accounts: bool = False  #: a message counts only from the broker account of the installation that signed it
 
 
 # The values from here to `_Case` are made for every message and seen by nobody else: freezing them would take as long
@@ -313,6 +316,15 @@ class Pipeline:
                 raise _HandleAlone
             case.kind, case.negotiate = "confirm", partial(self._confirm, case, request)
 
+    def _reply_queue(self, message: Message, app_key: bytes) -> str:
+        """The queue that `reply_to` names, if it and the account are of the app that signed. Raises Rejected."""
+        installation = names.Installation(ids.installation_of(app_key))
+        if message.reply_to is None or _require_reply_form(message) != installation:
+            raise Rejected("reply-to")
+        if self._repository.own_accounts and message.account != names.client_account(installation):
+            raise Rejected("account")
+        return message.reply_to
+
     def _seal(self, keys: TrafficKeys, request: CommandEnvelope) -> Callable[[bytes], bytes]:
         signing = self._repository.identity.signing
         return lambda body: envelope.seal_reply(signing, keys, request.counter, request.request_hash, body)
@@ -323,7 +335,7 @@ class Pipeline:
         if len(case.message.body) > limits.HANDSHAKE_BYTES:
             raise Rejected("size")
         request = descriptor.read_request(signed)
-        queue = _reply_queue(case.message, request.app_key)
+        queue = self._reply_queue(case.message, request.app_key)
         signing = self._repository.identity.signing
         answer = descriptor.answer(signing, request.nonce, self._repository.descriptor, case.now)
         return Handled(Verdict.DONE, Reply(queue, answer))
@@ -338,12 +350,12 @@ class Pipeline:
             raise Rejected("clock") from error
         except ProtocolError as error:
             raise Rejected("hello") from error
-        queue = _reply_queue(case.message, answered.app_key.raw)
+        queue = self._reply_queue(case.message, answered.app_key.raw)
         return Handled(Verdict.DONE, Reply(queue, answered.answer))
 
     def _confirm(self, case: _Case, request: CommandEnvelope) -> Handled:
         cookie, nonce = self._read_confirm(request)
-        queue = _reply_queue(case.message, cookie.app_key)
+        queue = self._reply_queue(case.message, cookie.app_key)
         case.answerable = _Answerable(queue, nonce, case.now, self._seal(cookie.keys, request))
         identity = self._repository.identity
         opened = _open_confirm(request, self._repository.ring, identity.repository, case.now)
@@ -375,7 +387,7 @@ class Pipeline:
         asked = _there(case.asked)
         request, keys = asked.request, asked.record.keys
         asked.unread = unread = _unread(asked.verified, keys)
-        queue = _reply_queue(case.message, asked.record.app_key)
+        queue = self._reply_queue(case.message, asked.record.app_key)
         case.answerable = _Answerable(queue, unread.nonce, case.now, self._seal(keys, request))
 
     def _look_at_counters(self, cases: Sequence[_Case]) -> None:
@@ -534,14 +546,6 @@ def _require_reply_form(message: Message) -> str:
         return names.parse_reply_queue(message.reply_to)
     except NameRefused as error:
         raise Rejected("reply-to") from error
-
-
-def _reply_queue(message: Message, app_key: bytes) -> str:
-    """The queue that `reply_to` names, if it is one of the app's that signed. Raises Rejected."""
-    installation = _require_reply_form(message)
-    if message.reply_to is None or installation != ids.installation_of(app_key):
-        raise Rejected("reply-to")
-    return message.reply_to
 
 
 def _full(error: MailboxFull, case: _Case) -> str:

@@ -14,9 +14,11 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from broker_config import limits
+from broker_config.administration import parse_management_url
 from broker_config.connection import ConnectionSettings, parse_amqp_url
 from pki.revocation import REFETCH_AFTER
 from pki.validator import REMEMBER_FOR
+from repository_worker.clients import Clients
 from repository_worker.errors import HomeError
 from repository_worker.health import LOOPBACK
 from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
@@ -56,6 +58,24 @@ class Settings(BaseSettings):
     )
     operator_broker_url_file: Path | None = Field(
         default=None, description="File that holds the operator's address of the broker instead."
+    )
+    management_url: SecretStr | None = Field(
+        default=None,
+        description="RabbitMQ's management interface, with an account that has the tag `administrator`: "
+        "https://user:password@host:15671?ca=FILE. For `clients` alone; no worker gets it.",
+    )
+    management_url_file: Path | None = Field(
+        default=None, description="File that holds the address of the management interface instead."
+    )
+    client_ca_file: Path | None = Field(
+        default=None,
+        description="PEM of the CAs that the broker's certificate comes from, for the files that `clients enrol` "
+        "writes. Default: clients trust the CAs of their systems.",
+    )
+    own_accounts: bool = Field(
+        default=True,
+        description="Every installation has a broker account of its own. Workers take a message only from the account "
+        "of the installation that signed it. False where clients share one.",
     )
     threads: Annotated[int, Field(ge=1, le=64)] = Field(
         default=THREADS,
@@ -130,6 +150,16 @@ class Settings(BaseSettings):
     def quota(self) -> Quota:
         """How much one mailbox may hold."""
         return Quota(self.mailbox_entries, self.mailbox_bytes)
+
+    def clients(self) -> Clients:
+        """The enrolled installations. Raises HomeError, BrokerSettingsInvalid."""
+        if self.management_url is None and self.management_url_file is None:
+            raise HomeError(
+                f"This needs the broker's management interface: name it in {PREFIX}MANAGEMENT_URL_FILE, as "
+                "https://user:password@host:15671?ca=FILE, with an account that has the tag administrator."
+            )
+        url = _secret(self.management_url or SecretStr(""), self.management_url_file)
+        return Clients(parse_management_url(url), self.broker().vhost)
 
     def consumer(self, name: str) -> ConsumerSettings:
         """How a worker of this name consumes."""

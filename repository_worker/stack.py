@@ -24,8 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from broker_config import names
-from broker_config.connection import ConnectionSettings
+from broker_config import enrolment, names
+from broker_config.connection import ConnectionSettings, to_url
 from broker_config.local_broker import WORKER, LocalBroker
 from broker_config.permissions import Permissions
 from broker_config.private_process import StartFailed, free_ports
@@ -36,6 +36,7 @@ from pki.identity import fingerprint
 from pki.test_ca import TestCa
 from pki.test_responder import TestResponder
 from pki.trust_store import TrustStore
+from repository_worker.clients import Clients
 from repository_worker.keys import Home, now_ms
 from repository_worker.local_mongo import LocalMongo
 from repository_worker.processes import die_with_parent
@@ -49,7 +50,7 @@ NAME: Final = "Repositório de desenvolvimento"
 ORGANISATION: Final = "Organização de desenvolvimento"
 DATABASE: Final = "smr"
 #: The account in the descriptor: any reply queue, the commands exchange, nothing else. One account for all clients of a
-#: private stack, so that a new client needs no enrolment.
+#: private stack, so that a new client needs no enrolment, unless it was made with `own_accounts`.
 CLIENT_ACCOUNT: Final = "smr-client-dev"
 CLIENT_PERMISSIONS: Final = Permissions(
     configure=r"^smr\.reply\.[a-z2-7]{26}\.[a-z2-7]{26}$",
@@ -163,11 +164,18 @@ class PrivateStack:
     """Entering it starts everything and returns when workers take messages; leaving it ends everything."""
 
     def __init__(
-        self, folder: Path, workers: int = WORKERS, *, settings: dict[str, str] | None = None, metrics: bool = False
+        self,
+        folder: Path,
+        workers: int = WORKERS,
+        *,
+        settings: dict[str, str] | None = None,
+        metrics: bool = False,
+        own_accounts: bool = False,
     ) -> None:
         """`settings` are further settings of the workers, by their names in the environment.
 
-        With `metrics` each worker tells what it counts, on a port of its own.
+        With `metrics` each worker tells what it counts, on a port of its own. With `own_accounts` every client needs an
+        account of its own, as in production: see `enrol`.
         """
         self.folder = folder
         self.workers: list[WorkerProcess] = []
@@ -176,6 +184,7 @@ class PrivateStack:
         self._count = workers
         self._more_settings = settings or {}
         self._metrics = metrics
+        self._own_accounts = own_accounts
         self._ending = contextlib.ExitStack()
         self._passphrase = secrets.token_urlsafe(24)
         self._descriptor: Descriptor | None = None
@@ -220,7 +229,7 @@ class PrivateStack:
 
     @property
     def broker_url(self) -> str:
-        """The broker's address for clients, with the account that all of them may use here."""
+        """The broker's address for clients, with the account that all of them may use where they share one."""
         return self.descriptor.broker
 
     @property
@@ -264,8 +273,17 @@ class PrivateStack:
         return _there(self._crl_server).url
 
     def client_settings(self) -> ConnectionSettings:
-        """How a client connects, with the account that is in the descriptor."""
+        """How a client connects with the account that all share. There is none where each has its own."""
         return self.broker.settings(CLIENT_ACCOUNT, self._client_password())
+
+    def clients(self) -> Clients:
+        """The installations with an account of their own, which any may have here."""
+        return Clients(self.broker.administration(), names.VHOST)
+
+    def enrol(self, installation: str, *, broker: str | None = None) -> bytes:
+        """Gives an installation an account of its own; the file for its `init`. `broker`: another address."""
+        found = names.parse_installation(installation)
+        return enrolment.write(enrolment.Enrolment(found, self.clients().enrol(found), broker=broker))
 
     def storage(self) -> MongoStorage:
         """The stack's storage, to look into."""
@@ -280,6 +298,8 @@ class PrivateStack:
             f"{PREFIX}MONGO_DATABASE": DATABASE,
             f"{PREFIX}BROKER_URL_FILE": str(self.folder / "broker-url"),
             f"{PREFIX}OPERATOR_BROKER_URL_FILE": str(self.folder / "operator-broker-url"),
+            f"{PREFIX}MANAGEMENT_URL_FILE": str(self.folder / "management-url"),
+            f"{PREFIX}OWN_ACCOUNTS": str(int(self._own_accounts)),
             f"{PREFIX}ALLOW_PRIVATE_CRL_HOSTS": "1",
             # A revocation counts at once here, so that it can be shown.
             f"{PREFIX}CRL_REFETCH_SECONDS": "0",
@@ -340,14 +360,13 @@ class PrivateStack:
 
     def _set_up_repository(self) -> None:
         administration = self.broker.administration()
-        password = self._client_password()
-        administration.put_account(CLIENT_ACCOUNT, password, names.VHOST, CLIENT_PERMISSIONS)
-        client_url = self._url(self.client_settings())
-        for name, settings in (
-            ("broker-url", self.broker.settings(WORKER)),
-            ("operator-broker-url", self.broker.settings()),
+        client_url = self._client_url()
+        for name, url in (
+            ("broker-url", self._url(self.broker.settings(WORKER))),
+            ("operator-broker-url", self._url(self.broker.settings())),
+            ("management-url", administration.to_url()),
         ):
-            write_atomically(self.folder / name, self._url(settings).encode(), PRIVATE_FILE)
+            write_atomically(self.folder / name, url.encode(), PRIVATE_FILE)
         if self.home.exists:
             self.home.reissue(client_url, self._passphrase, now_ms(), new_keys=False)
         else:
@@ -358,6 +377,15 @@ class PrivateStack:
         storage = self.storage()
         storage.prepare()
         storage.close()
+
+    def _client_url(self) -> str:
+        """What the descriptor says of the broker: with the account that all share, or without a password."""
+        settings = self.client_settings()
+        if self._own_accounts:
+            return to_url(settings)
+        account = CLIENT_ACCOUNT, self._client_password(), names.VHOST, CLIENT_PERMISSIONS
+        self.broker.administration().put_account(*account)
+        return self._url(settings)
 
     def _launch(self) -> WorkerProcess:
         log = self.folder / f"worker-{len(self.workers) + 1}.log"

@@ -24,6 +24,7 @@ from client.cli.run import (
 
 if TYPE_CHECKING:
     from client.cli.views import View
+    from client.commands.init import Installed, OperatorRoot
 
 _EPILOG: Final = (
     "Exit codes: 0 done, 2 usage, 3 refused by a check, 4 not allowed, 5 not found, 6 unreachable, 7 card problem, "
@@ -70,18 +71,34 @@ def common(
 @command(app, "init")
 def init(
     run: Run,
-    descriptor: Annotated[Path, typer.Option(metavar="FILE", help="The repository's descriptor, from its operator.")],
+    descriptor: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The repository's descriptor, from its operator.")
+    ] = None,
     root_fingerprint: Annotated[
         str | None, typer.Option(metavar="HEX", help="SHA-256 of the operator's root, from another source.")
     ] = None,
-    broker_account: Annotated[
+    enrolment: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File with the broker's address and this installation's account."),
+        typer.Option(metavar="FILE", help="This installation's account at the broker, once the operator enrolled it."),
     ] = None,
 ) -> View:
-    """Set this home up: keys, and the repository whose operator you approve."""
+    """Set this home up: keys, and the repository whose operator you approve; then its account at the broker."""
     from client.cli import views
-    from client.commands.init import OperatorRoot
+    from client.errors import Usage
+
+    if descriptor is not None and enrolment is None:
+        found = _install(run, _read_file(descriptor), root_fingerprint)
+        return views.installed(found, str(run.trust_store))
+    if enrolment is not None and descriptor is None:
+        return views.enrolled(run.repository.enrol(_read_file(enrolment)))
+    raise Usage(
+        "Either the repository's descriptor or this installation's enrolment is needed.",
+        "The operator enrols an installation by its name, which the first step shows.",
+        "First smr init --descriptor FILE, then smr init --enrolment FILE.",
+    )
+
+
+def _install(run: Run, descriptor: bytes, root_fingerprint: str | None) -> Installed:
     from client.errors import Usage
 
     if root_fingerprint is None and not sys.stdin.isatty():
@@ -97,11 +114,7 @@ def init(
         run.screen.note(f"  {grouped}")
         return run.ask("Is this the fingerprint that the operator publishes?")
 
-    account = _read_file(broker_account) if broker_account else None
-    found = run.repository.init(
-        _read_file(descriptor), root_fingerprint=root_fingerprint, approve=approve, broker_account=account
-    )
-    return views.installed(found, str(run.trust_store))
+    return run.repository.init(descriptor, root_fingerprint=root_fingerprint, approve=approve)
 
 
 @command(app, "card")

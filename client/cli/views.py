@@ -11,7 +11,7 @@ from client.cli.screen import Screen, json_moment, moment
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardReport, CardsReport
-from client.commands.init import Installed
+from client.commands.init import Enrolled, Installed
 from client.commands.key import KeySummary
 from client.commands.people import FoundPerson
 from client.commands.proof import Contradiction, Judgement, KeptAlarm, Proof
@@ -41,6 +41,7 @@ def installed(found: Installed, trust: str) -> View:
         screen.line(f"{screen.mark(True)} This installation is ready for {shown_name(found.repository_name)}.")
         screen.pairs([("installation", found.installation), ("operator root", found.operator_root)])
         screen.line(f"Next: import the state's roots into {trust} (smr-pki trust import), then smr register.")
+        screen.line("Where the operator enrols installations: give them its name, then smr init --enrolment FILE.")
 
     return View(
         {
@@ -53,6 +54,15 @@ def installed(found: Installed, trust: str) -> View:
         },
         show,
     )
+
+
+def enrolled(found: Enrolled) -> View:
+    def show(screen: Screen) -> None:
+        screen.line(f"{screen.mark(True)} This installation has its account at the broker.")
+        screen.pairs([("installation", found.installation)])
+        screen.line("The file holds the account's password: destroy it. Next: smr register.")
+
+    return View({"installation": found.installation, "repository_id": found.repository_id}, show)
 
 
 def cards(found: CardsReport) -> View:

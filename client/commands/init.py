@@ -1,23 +1,25 @@
-"""init: the app key, the keystore, and the operator root that the citizen approves."""
+"""init: the app key, the keystore, the operator root that the citizen approves, and the account at the broker.
+
+The account comes second: the operator enrols the installation by its name, which its app key gives it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
 
-from broker_config.connection import parse_amqp_url
+from broker_config import enrolment as enrolments
+from broker_config.connection import tls_context
+from client import session
 from client.context import Context
 from client.errors import CheckFailed, Usage
-from client.state import files, keystore, pin
-from client.state.keystore import Keys
+from client.state import keystore, pin
+from client.state.keystore import BrokerAccount, Keys
 from crypto_core import descriptor as descriptors
 from crypto_core.ids import Milliseconds, RepositoryId, installation_of
 from crypto_core.suite import sha256
 from pki.identity import display_name, load_certificate
 from pki.trust_store import normal_fingerprint
-
-ACCOUNT_BYTES: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,23 @@ class Installed:
     descriptor_expires: Milliseconds
 
 
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """This installation has its account."""
+
+    installation: str
+    repository_id: RepositoryId
+
+
 def init(
     context: Context,
     descriptor: bytes,
     root_fingerprint: str | None,
     approve: Callable[[OperatorRoot], bool],
-    broker_account: bytes | None = None,
 ) -> Installed:
     """Sets up this home for the repository that `descriptor` describes.
 
-    The operator root is the one of `root_fingerprint` (SHA-256, hex); without it `approve` is asked. `broker_account`
-    is the broker's address with this installation's account and password, where the operator gave one.
+    The operator root is the one of `root_fingerprint` (SHA-256, hex); without it `approve` is asked.
 
     Raises Usage when the home is in use, CheckFailed when root or descriptor are refused.
     """
@@ -68,11 +76,38 @@ def init(
         # First that it is consistent under the root that it brings along; then whether that root is the right one.
         found = pin.verify(signed, bytes.fromhex(fingerprint), context.now())
         _require_approved(OperatorRoot(fingerprint, display_name(root.subject), found.name), root_fingerprint, approve)
-        _keep_account(context, broker_account)
         keys = _keys(context)
         pin.create(context.home, signed, found, context.now())
     app_key = keys.app_key.public.raw
     return Installed(app_key.hex(), installation_of(app_key), found.repository, found.name, fingerprint, found.expires)
+
+
+def enrol(context: Context, enrolment: bytes) -> Enrolled:
+    """Takes the account that the operator gave this installation, in place of one that it had.
+
+    Raises Usage for another installation's file, BrokerSettingsInvalid for what is none.
+    """
+    found = enrolments.read(enrolment)
+    # What the address or a CA in the file cannot mean is found now, and not at the next command.
+    address = found.broker or context.descriptor.broker
+    tls = enrolments.connection(found.installation, found.password, address, ca=found.ca).tls
+    if tls is not None:
+        tls_context(tls)
+    installation = installation_of(context.unlock().app_key.public.raw)
+    if installation != found.installation:
+        raise Usage(
+            f"This file enrols the installation {found.installation}, and this one is {installation}.",
+            "An account serves the one installation that it was made for.",
+            f"Ask the operator to enrol {installation}.",
+        )
+    account = BrokerAccount(found.password, found.ca, found.broker)
+    passphrase = context.settings.passphrase("keystore")
+    with context.home.lock("keystore"):
+        keys = keystore.load(context.home.keystore, passphrase)
+        keystore.save(context.home.keystore, replace(keys, account=account), passphrase)
+    context.relock()
+    session.keep_account(context, account)
+    return Enrolled(installation, context.repository)
 
 
 def _require_approved(found: OperatorRoot, wanted: str | None, approve: Callable[[OperatorRoot], bool]) -> None:
@@ -99,12 +134,3 @@ def _keys(context: Context) -> Keys:
     keys = Keys.generate(context.now())
     keystore.save(context.home.keystore, keys, context.settings.passphrase("first keystore"))
     return keys
-
-
-def _keep_account(context: Context, account: bytes | None) -> None:
-    if account is None:
-        return
-    if len(account) > ACCOUNT_BYTES:
-        raise Usage("The file with the broker account is too large.", action="Name the file that the operator gave.")
-    parse_amqp_url(account.decode("utf-8", "replace").strip())
-    files.write(context.home.broker_account, account)

@@ -1,11 +1,10 @@
 """Where things lie in the home of one installation, which serves one repository and one citizen.
 
-HOME/keystore.cose       app key and sealing keys, under the passphrase
+HOME/keystore.cose       app key, sealing keys and broker account, under the passphrase
 HOME/descriptor.cose     the repository's current descriptor
 HOME/pin.json            the operator root that was approved: its presence means that `init` has ended
 HOME/identity.json       whose home this is, from the first registration or login on
 HOME/people.json         whom this citizen confirmed, and the highest registration seen of everybody
-HOME/broker.txt          the broker account of this installation, where it has one
 HOME/session.cose        the kept session, sealed under a key that lies in memory only
 HOME/chain/              the citizen's own mailbox: entry hashes and the highest signed head
 HOME/counters/           the last counter used in each session
@@ -67,10 +66,6 @@ class Home:
     @property
     def people(self) -> Path:
         return self.path / "people.json"
-
-    @property
-    def broker_account(self) -> Path:
-        return self.path / "broker.txt"
 
     @property
     def session(self) -> Path:

@@ -1,4 +1,4 @@
-"""The keystore: the app key and every sealing key, one file under the passphrase.
+"""The keystore: the app key, every sealing key and the broker account, one file under the passphrase.
 
 Old sealing keys stay for ever: letters that were sealed to them open with nothing else.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final
 
+from broker_config import enrolment
 from client.errors import LocalState, Usage
 from client.state import files
 from crypto_core import keystore, labels
@@ -34,12 +35,25 @@ class StoredSealingKey:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerAccount:
+    """The account that the operator enrolled for this installation; see `broker_config.enrolment`."""
+
+    password: Annotated[str, Size(1, enrolment.PASSWORD_CHARACTERS_MAX)] = field(repr=False)
+    ca: Annotated[str, Size(1, enrolment.CA_CHARACTERS_MAX)] | None
+    broker: Annotated[str, Size(1, enrolment.BROKER_CHARACTERS_MAX)] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
-    """What the keystore holds. `current` is the key id of the sealing key for the next registration."""
+    """What the keystore holds. `current` is the key id of the sealing key for the next registration.
+
+    `account` is absent before the operator's enrolment was taken, and where all installations share an account.
+    """
 
     app_seed: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)] = field(repr=False)
     sealing: Annotated[tuple[StoredSealingKey, ...], Size(1, SEALING_KEYS)]
     current: Annotated[bytes, Size(KEY_ID_BYTES, KEY_ID_BYTES)]
+    account: BrokerAccount | None = None
 
     @classmethod
     def generate(cls, now: Milliseconds) -> Keys:

@@ -21,7 +21,7 @@ from typing import Annotated, Final
 
 from client.state import files
 from client.state.home import Home
-from client.state.keystore import SEALING_KEYS
+from client.state.keystore import SEALING_KEYS, BrokerAccount
 from crypto_core import cbor, cose, labels, limits, schema, suite
 from crypto_core.envelope import TrafficKeys
 from crypto_core.errors import ProtocolError
@@ -75,6 +75,7 @@ class LiveSession:
     client_to_repository: SecretField = field(repr=False)
     repository_to_client: SecretField = field(repr=False)
     app_seed: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)] = field(repr=False)
+    account: BrokerAccount | None
     user: UserIdField | None
     own: OwnRegistration | None
     sealing_seeds: Annotated[

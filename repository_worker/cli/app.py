@@ -5,6 +5,7 @@
     descriptor   show, export or issue anew what clients need to know
     doctor       look everything over and say what to do
     dead         dead letters: list, show, requeue, drop
+    clients      which installations may use the broker: enrol, block, unblock, list
     settings     every setting with its unit and default
     dev          a whole private stack in the foreground
     compose-secrets, prepare-database   what docker-compose.yml asks for before and at its start
@@ -31,7 +32,7 @@ from crypto_core.descriptor import Descriptor
 from crypto_core.errors import ProtocolError
 from pki.errors import PkiError
 from repository_worker import logs
-from repository_worker.cli import common, dead, deployment, doctor
+from repository_worker.cli import clients, common, dead, deployment, doctor
 from repository_worker.cli.common import Json
 from repository_worker.errors import WorkerError
 from repository_worker.keys import now_ms
@@ -47,6 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(dead.app, name="dead")
+app.add_typer(clients.app, name="clients")
 app.command()(doctor.doctor)
 app.command("compose-secrets")(deployment.compose_secrets)
 app.command("prepare-database")(deployment.prepare_database)

@@ -175,7 +175,7 @@ class Consumer:
     ) -> None:
         link.held.add(method.delivery_tag)
         self._metrics.held.inc()
-        message = Message(body, _text(properties.reply_to))
+        message = Message(body, _text(properties.reply_to), _text(properties.user_id))
         link.taken.append(_Delivery(link, method.delivery_tag, _text(properties.correlation_id), message))
 
     def _handle_taken(self, link: _Link) -> None:

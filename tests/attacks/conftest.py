@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from broker_config import names
-from broker_config.connection import connect
+from broker_config.connection import ConnectionSettings, connect
+from crypto_core import ids
+from crypto_core.keys import SigningKey
 from pki.test_ca import TestCa
 from repository_worker.stack import PrivateStack
 from tests.support.wire import Citizen, Wire
@@ -21,6 +23,7 @@ class World:
         self.stack = stack
         self._administrator = connect(stack.broker.settings())
         self._channel = self._administrator.channel()
+        self._accounts: dict[names.Installation, ConnectionSettings] = {}
 
     def close(self) -> None:
         self._administrator.close()
@@ -34,8 +37,16 @@ class World:
         return self.stack.ca
 
     def wire(self, app_key=None) -> Wire:
-        """A new installation with a connection of its own (or another connection of the one with this key)."""
-        return Wire(self.stack.client_settings(), self.stack.descriptor, app_key, self.dead_letters)
+        """A new installation with an account of its own (or another connection of the one with this key)."""
+        key = app_key or SigningKey.generate()
+        return Wire(self.account(key), self.stack.descriptor, key, self.dead_letters)
+
+    def account(self, app_key: SigningKey) -> ConnectionSettings:
+        """The broker account of this app key's installation, enrolled when it is first asked for."""
+        installation = names.Installation(ids.installation_of(app_key.public.raw))
+        if installation not in self._accounts:
+            self._accounts[installation] = self.stack.broker.enrol(installation)
+        return self._accounts[installation]
 
     def citizen(self, name: str) -> Citizen:
         return Citizen.issued(self.ca, name)
@@ -53,7 +64,7 @@ def stack(tmp_path_factory) -> Iterator[PrivateStack]:
         "SMR_REPOSITORY_CRL_REFETCH_SECONDS": "0",  # a revocation counts at once
         "SMR_REPOSITORY_CERTIFICATE_MEMORY_SECONDS": "0",
     }
-    with PrivateStack(folder, workers=2, settings=settings) as running:
+    with PrivateStack(folder, workers=2, settings=settings, own_accounts=True) as running:
         yield running
 
 

@@ -279,9 +279,8 @@ def _with_home(stack: PrivateStack, folder: Path, name: str, url: str) -> Member
         stack.ca_certificates, root_fingerprints={stack.ca_fingerprint}
     )
     with Repository(used) as repository:
-        repository.init(
-            stack.descriptor_path.read_bytes(), root_fingerprint=stack.root_fingerprint, broker_account=url.encode()
-        )
+        made = repository.init(stack.descriptor_path.read_bytes(), root_fingerprint=stack.root_fingerprint)
+        repository.enrol(stack.enrol(made.installation, broker=url))
         user = repository.register().user
         keys = repository._context.unlock()
     return Member(name, user.hex(), suite.sha256(b"").hex(), keys.current_key.seed.hex(), home=str(folder))

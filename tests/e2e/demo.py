@@ -176,7 +176,7 @@ class Demo:
             with self.stage.waiting("Keys made in SoftHSM tokens, certificates issued by the test CA"):
                 for card in cards:
                     card.result()
-            with self.stage.waiting("A home for each: app key, keystore, operator's root and state's root pinned"):
+            with self.stage.waiting("A home for each: app key, keystore, both roots pinned, its own broker account"):
                 self._each(self._set_up, self.people)
             self.run(self.maria, "smr", "card")
 
@@ -218,11 +218,16 @@ class Demo:
         person.environment["SOFTHSM2_CONF"] = made["softhsm_conf"]
 
     def _set_up(self, person: Person) -> None:
-        self.ask(
+        made = self.ask(
             person,
             *("smr", "init", "--descriptor", str(self.stack.descriptor_path)),
             *("--root-fingerprint", self.stack.root_fingerprint),
         )
+        enrolment = person.folder / "enrolment.json"
+        operator = Person("operator", "", self.folder, self.stack.environment())
+        self.ask(operator, "smr-repository", "clients", "enrol", str(made["installation"]), "--output", str(enrolment))
+        self.ask(person, "smr", "init", "--enrolment", str(enrolment))
+        enrolment.unlink()
         certificates = [str(path) for path in self.stack.ca_certificates]
         self.ask(person, "smr-pki", "trust", "import", *certificates, "--root-fingerprint", self.stack.ca_fingerprint)
 
@@ -340,6 +345,7 @@ def play(stage: Stage, folder: Path, keep: bool) -> None:
     stack = PrivateStack(
         folder / "stack",
         workers=2,
+        own_accounts=True,
         # The revocation of the last step must count at once.
         settings={"SMR_REPOSITORY_CRL_REFETCH_SECONDS": "0", "SMR_REPOSITORY_CERTIFICATE_MEMORY_SECONDS": "0"},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
@@ -649,15 +650,17 @@ def test_a_client_killed_while_sending_goes_on(stack: PrivateStack, maria: Citiz
 
 
 def test_a_broker_that_is_down_says_so(stack: PrivateStack, maria: Citizen, tmp_path: Path):
-    nobody = b"amqp://smr-client-dev:secret@127.0.0.1:1/smr"
+    nobody = "amqp://client@127.0.0.1:1/smr"
     home = tmp_path / "home"
     made = dataclasses.replace(maria.settings, home=home)
     with Repository(made) as repository:
         descriptor = stack.descriptor_path.read_bytes()
-        repository.init(descriptor, root_fingerprint=stack.root_fingerprint, broker_account=nobody)
+        installed = repository.init(descriptor, root_fingerprint=stack.root_fingerprint)
+        given = stack.enrol(installed.installation, broker=nobody)
+        repository.enrol(given)
         with pytest.raises(Unreachable) as raised:
             repository.open_session()
-    assert "secret" not in str(raised.value)
+    assert json.loads(given)["password"] not in str(raised.value)
 
 
 def test_new_keys_of_the_repository_are_taken_under_the_approved_root(

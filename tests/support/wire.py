@@ -124,6 +124,7 @@ class Wire:
     ) -> None:
         """`dead_letters` counts the dead letters: how `silent` knows that a message was dealt with."""
         self.settings = settings
+        self.user_id: str | None = settings.user
         self.dead_letters = dead_letters
         self.descriptor = descriptor
         self.app_key = app_key or SigningKey.generate()
@@ -152,6 +153,7 @@ class Wire:
             delivery_mode=2,
             reply_to=self.reply_queue if reply_to is None else reply_to,
             correlation_id=suite.sha256(data).hex(),
+            user_id=self.user_id,
         )
         self.channel.basic_publish(
             names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, data, properties, mandatory=True

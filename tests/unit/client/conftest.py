@@ -29,6 +29,7 @@ def live_session(**changes: Any) -> LiveSession:
         client_to_repository=protocol.seed("c2r", 32),
         repository_to_client=protocol.seed("r2c", 32),
         app_seed=protocol.seed("signing app", 32),
+        account=None,
         user=protocol.MARIA,
         own=OwnRegistration(protocol.digest("registration"), 1, protocol.sealing_key("maria").public.raw, False),
         sealing_seeds=(protocol.sealing_key("maria").seed,),

@@ -13,7 +13,7 @@ from types import FrameType
 import structlog
 
 from pki.fetchers import HttpFetcher
-from pki.revocation import CollectionPolicy, Refreshed, Refresher, RevocationCache
+from pki.revocation import REFRESH_PAUSE, CollectionPolicy, Refreshed, Refresher, RevocationCache
 from pki.trust_store import TrustStore
 from pki.validator import IdentityValidator
 from repository_worker.errors import HomeError, StorageUnavailable
@@ -101,12 +101,12 @@ def migrations(storage: MongoStorage) -> dict[int, Migration]:
     return {0: storage.prepare}
 
 
-def start_refresher(settings: Settings) -> Refresher:
+def start_refresher(settings: Settings, pause: timedelta = REFRESH_PAUSE) -> Refresher:
     """Renews the lists that the workers of this repository share, ahead of time. Raises TrustStoreError."""
     fetcher = HttpFetcher(allow_private_addresses=settings.allow_private_crl_hosts)
     policy = CollectionPolicy(refetch_after=timedelta(seconds=settings.crl_refetch_seconds))
     cache = RevocationCache(TrustStore.open(Home(settings.home).trust_folder).crl_folder, fetcher, policy)
-    return Refresher(cache, _tell_refreshed)
+    return Refresher(cache, _tell_refreshed, pause=pause)
 
 
 def _tell_refreshed(done: Refreshed) -> None:

@@ -59,7 +59,7 @@ STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("active", "The reply, and its body after opening.", ("active", "active_body")),
     (
         "A letter",
-        "The signed document, its CMS signature, the content secret, and the two sealed parts.",
+        "The signed document, its CMS signature, the content secret, and the two sealed parts, without evidence.",
         (
             "letter_id",
             "letter_document",

@@ -122,6 +122,18 @@ def test_a_revocation_that_only_the_delta_tells_counts_for_both(world):
     assert world.ask(None).verdict is Verdict.REVOKED
 
 
+@pytest.mark.parametrize("delta", ["missing", "stale"])
+def test_without_a_current_delta_the_complete_list_counts_as_long_as_it_is_current(world, delta):
+    if delta == "missing":
+        del world.server.pages["/authentication-delta.crl"]
+    else:
+        world.clock.now = ACCEPTED + 2 * DAY
+    assert world.ask(None).verdict is Verdict.VALID
+    world.clock.now = ACCEPTED + 8 * DAY
+    world.server.pages = {path: page for path, page in world.server.pages.items() if path.endswith(".crl")}
+    assert world.ask(None, cache="another").verdict is Verdict.COULD_NOT_TELL
+
+
 def test_without_lists_a_responder_tells(world):
     for path in list(world.server.pages):
         if path.endswith(".crl"):

@@ -230,7 +230,7 @@ class _Signers:
             if not digest_accepted(each):
                 continue
             issuers = {*self._path[1:], *self._named(each.issuer)} - seen
-            found = [issuer for issuer in issuers if issued_by(each, issuer)]
+            found = [issuer for issuer in issuers if _signed_by_ca(each, issuer)]
             waiting.extend(found)
             seen.update(found)
         return False
@@ -281,7 +281,7 @@ def _crl_holds(crl: Crl, signer: x509.Certificate) -> bool:
         return False
 
 
-def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def _signed_by_ca(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Is this a CA's certificate whose key signed the other one? Names are not compared: engines do that."""
     try:
         digest = certificate.signature_hash_algorithm
@@ -412,5 +412,5 @@ def _is_delegate(certificate: x509.Certificate, issuer: x509.Certificate, now: d
         ExtendedKeyUsageOID.OCSP_SIGNING in uses
         and certificate.issuer == issuer.subject
         and digest_accepted(certificate)
-        and issued_by(certificate, issuer)
+        and _signed_by_ca(certificate, issuer)
     )

@@ -335,8 +335,7 @@ def _drawn(branch: trust_tree.Branch) -> Tree:
 
 
 def _name(certificate: x509.Certificate) -> str:
-    """A CA's name for a terminal: characters that could steer it are shown as a question mark."""
-    return "".join(each if each.isprintable() else "?" for each in display_name(certificate.subject))
+    return display_name(certificate.subject)
 
 
 def _import_json(report: ImportReport) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,3 +114,23 @@ def test_every_certificate_accompanying_is_kept_apart_from_the_signer(pki, signe
     made = sign_document(DOCUMENT, signer, CardKeyUse.SIGNATURE, chain=[signer.certificate(None), pki.ca])
     others = verify_document(DOCUMENT, made).other_certificates
     assert others == (pki.ca,)
+
+
+def test_a_card_without_a_certificate_for_that_use_signs_nothing():
+    class Empty:
+        def certificate(self, use):
+            return None
+
+    with pytest.raises(SignatureInvalid, match="the card has no signature certificate"):
+        sign_document(DOCUMENT, Empty(), CardKeyUse.SIGNATURE)
+
+
+def test_a_card_with_a_key_of_another_kind_signs_nothing(pki):
+    class Modern(OurCard):
+        def sign(self, use, data):
+            return self.forge.key.sign(data)
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    card = Modern(Forge(pki.issue("ca", name("João Sá"), key.public_key(), [(usage("digital_signature"), True)]), key))
+    with pytest.raises(SignatureInvalid, match="neither RSA nor ECDSA"):
+        sign_document(DOCUMENT, card, CardKeyUse.SIGNATURE)

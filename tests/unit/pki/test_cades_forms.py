@@ -68,9 +68,16 @@ def world():
 # --- accepted ---------------------------------------------------------------------------------------------------------
 
 
-def ours(kind, time=None):
+class PssCard(OurCard):
+    """A card that pads with PSS, as the newer RSA ones do."""
+
+    def sign(self, use, data):
+        return self.forge.sign(data, pss(), "sha256")
+
+
+def ours(kind, time=None, card=OurCard):
     return lambda world: sign_document(
-        DOCUMENT, OurCard(world.forges[kind]), CardKeyUse.SIGNATURE, chain=[world.pki.ca], signing_time=time
+        DOCUMENT, card(world.forges[kind]), CardKeyUse.SIGNATURE, chain=[world.pki.ca], signing_time=time
     )
 
 
@@ -85,6 +92,7 @@ RSA, PSS, ECDSA = (
 )
 ACCEPTED = {
     "ours-with-RSA": (ours("RSA-2048"), RSA),
+    "ours-with-PSS": (ours("RSA-2048", card=PssCard), PSS),
     "ours-with-P-256": (ours("P-256"), ECDSA),
     "ours-with-P-384": (ours("P-384"), ECDSA),
     "ours-after-2049": (ours("P-256", datetime(2051, 11, 22, 14, 1, 57, tzinfo=UTC)), ECDSA),

@@ -23,6 +23,7 @@ from repository_worker.errors import HomeError
 from repository_worker.health import LOOPBACK
 from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
 from repository_worker.storage.chains import MAILBOX_BYTES, MAILBOX_ENTRIES, Quota
+from repository_worker.storage.retention import Rule
 from repository_worker.transport.consumer import GRACE_SECONDS, THREADS, ConsumerSettings
 
 PREFIX: Final = "SMR_REPOSITORY_"
@@ -105,6 +106,15 @@ class Settings(BaseSettings):
         description="Bytes of letters with their bodies, and of receipts, that one mailbox may hold; what lies in "
         "several counts in each. What would pass it is refused.",
     )
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        default=0,
+        description="Days after its acceptance that the sealed body of a letter stays; 0: for ever. Heads, entries and "
+        "receipts always stay.",
+    )
+    retention_read_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        default=0,
+        description="The same for what all recipients have read; 0: that stays as long as the rest.",
+    )
     allow_private_crl_hosts: bool = Field(
         default=False,
         description="Fetch CRLs and OCSP answers from loopback and private networks too. For development stacks alone: "
@@ -150,6 +160,10 @@ class Settings(BaseSettings):
     def quota(self) -> Quota:
         """How much one mailbox may hold."""
         return Quota(self.mailbox_entries, self.mailbox_bytes)
+
+    def retention(self) -> Rule:
+        """How long bodies of letters stay."""
+        return Rule(self.retention_days, self.retention_read_days)
 
     def clients(self) -> Clients:
         """The enrolled installations. Raises HomeError, BrokerSettingsInvalid."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from pki.fetchers import HttpFetcher
 from pki.revocation import REFRESH_PAUSE, CollectionPolicy, Refreshed, Refresher, RevocationCache
 from pki.trust_store import TrustStore
 from pki.validator import IdentityValidator
-from repository_worker.errors import HomeError, StorageUnavailable
+from repository_worker.errors import HomeError, StorageError, StorageUnavailable
 from repository_worker.health import Health, HealthServer
 from repository_worker.identities import Identities
 from repository_worker.keys import Home, KekRing, RepositoryKeystore, now_ms
@@ -28,10 +29,13 @@ from repository_worker.settings import Settings
 from repository_worker.storage.driver import connect
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.operations import Migration, Operations
+from repository_worker.storage.retention import Retention, Swept
 from repository_worker.transport.consumer import Consumer
 
 #: Between two looks for KEKs that nothing lives under any more; seconds.
 KEK_ROUND_SECONDS = 600.0
+#: Between two looks whether it is time to sweep; seconds. Drawn apart, so that workers do not all ask at once.
+SWEEP_ROUND_SECONDS = 300.0
 #: Between two questions for the schema's version while the database does not answer; seconds.
 SCHEMA_PAUSE_SECONDS = 0.5
 
@@ -63,6 +67,7 @@ def run(
     # Not fatal: a database that is down is waited for when there is something to store.
     _quietly(storage.limit_transactions)
     threading.Thread(target=_retire_keks, args=(ring, storage, ended), name="keks", daemon=True).start()
+    threading.Thread(target=_sweep, args=(settings, ended), name="retention", daemon=True).start()
     announce = _once(on_ready)
 
     def ready() -> None:
@@ -155,6 +160,27 @@ def _retire_keks(ring: KekRing, storage: MongoStorage, ended: threading.Event) -
     log = structlog.get_logger("keks")
     while not ended.wait(KEK_ROUND_SECONDS):
         _quietly(lambda: log.info("destroyed", keks=ring.destroy_unused(now_ms(), storage.keks_in_use(now_ms()))))
+
+
+def _sweep(settings: Settings, ended: threading.Event) -> None:
+    log = structlog.get_logger("retention")
+    while not ended.wait(random.uniform(0.5, 1.5) * SWEEP_ROUND_SECONDS):  # noqa: S311 - spreads them, decides nothing
+        try:
+            swept = sweep(settings)
+        except StorageError as error:
+            log.warning("not now", error=str(error))
+        else:
+            if swept is not None:
+                log.info("swept", bodies=swept.bodies, orphans=swept.orphans)
+
+
+def sweep(settings: Settings) -> Swept | None:
+    """One sweep, with a connection of its own that is gone afterwards. Raises StorageError."""
+    retention = Retention(connect(settings.mongo()), settings.mongo_database, settings.retention())
+    try:
+        return retention.sweep(now_ms())
+    finally:
+        retention.close()
 
 
 def _once(work: Callable[[], None]) -> Callable[[], None]:

@@ -18,10 +18,16 @@ def handle(command: Recv, caller: Caller, view: ReadView, context: Context) -> D
     found = view.letter(owner, command.author, command.letter)
     if found is None:
         raise Refused(ErrorCode.NOT_FOUND, "There is no such letter in your box; list your letters and choose one.")
-    shown = box_entry(found.entry)
+    shown, body = box_entry(found.entry), found.body
+    if body is None:
+        raise Refused(
+            ErrorCode.NOT_FOUND,
+            "The text of this letter was removed: this repository keeps it for a limited time. Who wrote it, when, and "
+            "its receipts are still there; ask its sender for the text.",
+        )
     if not found.entry.unread:
-        return Decision.answer(RecvResult(shown, found.body))
-    return Decision(MarkRead(owner, command.author, command.letter), lambda _: _read_now(shown, found.body))
+        return Decision.answer(RecvResult(shown, body))
+    return Decision(MarkRead(owner, command.author, command.letter), lambda _: _read_now(shown, body))
 
 
 def _read_now(shown: BoxEntry, body: bytes) -> RecvResult:

@@ -14,7 +14,8 @@ without a transaction:
     a letter or a receipt
         _id, author, letter, about, recipients, time, object    what it is; `about`: the author of the letter concerned
         protected, ciphertext, wraps, wrap_hashes               the sealed object
-        body, or body_hash                                      of a letter: the sealed body, or which of `bodies` it is
+        body, body_hash or swept                                of a letter: the sealed body, which of `bodies` it is,
+                                                                or when it went (`retention`)
         entries   [{mailbox, number, kind, hash, bytes}]        every mailbox entry that it makes
         unread    [{mailbox, number}]                           those of its entries that were not read yet
         reads     [{mailbox, used, request}]                    which envelope read it first, for each that did
@@ -148,6 +149,7 @@ COLLECTIONS: Final = (
             "wrap_hashes": _BINARIES,
             "body": _BINARY,
             "body_hash": _BINARY,
+            "swept": _NUMBER,
             "entries": _array(
                 _object({"mailbox": _BINARY, "number": _NUMBER, "kind": _STRING, "hash": _BINARY, "bytes": _NUMBER}), 1
             ),
@@ -173,7 +175,7 @@ COLLECTIONS: Final = (
         frozenset(
             (
                 *("author", "letter", "about", "recipients", "time", "object"),
-                *("protected", "ciphertext", "wraps", "wrap_hashes", "body", "body_hash"),
+                *("protected", "ciphertext", "wraps", "wrap_hashes", "body", "body_hash", "swept"),
                 *("entries", "unread", "reads", "mark", "expires"),
             )
         ),

@@ -50,10 +50,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class StoredLetter:
-    """A letter as somebody who sent or received it gets it: own entry with view, and the sealed body."""
+    """A letter as somebody who sent or received it gets it: own entry with view, and the sealed body.
+
+    The body is None when it went by the rule of retention.
+    """
 
     entry: StoredEntry
-    body: bytes = field(repr=False)
+    body: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class Mailboxes:
         return _of_kind(found[1], EntryKind.RECEIVED) if found else None
 
     def letter(self, reader: UserId, author: UserId, letter: LetterId) -> StoredLetter | None:
-        fields = {**documents.fields_for(reader, views=True), "body": 1, "body_hash": 1}
+        fields = {**documents.fields_for(reader, views=True), "body": 1, "body_hash": 1, "swept": 1}
         found = self._find(author, letter, reader, fields)
         if found is None:
             return None
@@ -96,7 +96,7 @@ class Mailboxes:
         entry = _of_kind(entries, EntryKind.RECEIVED) or _of_kind(entries, EntryKind.SENT)
         if entry is None:
             raise StorageError("a letter with an entry that is neither sent nor received")
-        return StoredLetter(entry, document["body"] if "body" in document else self._body(author, letter, document))
+        return StoredLetter(entry, self._body(author, letter, document))
 
     def status(self, author: UserId, letter: LetterId) -> StoredStatus | None:
         found = list(self._accepted.find(documents.with_receipts(author, letter), documents.fields_for_author(author)))
@@ -122,7 +122,9 @@ class Mailboxes:
         found = self._accepted.find_one({"_id": key, "entries.mailbox": owner}, fields)
         return None if found is None else (found, documents.stored_entries(found, owner))
 
-    def _body(self, author: UserId, letter: LetterId, document: Document) -> bytes:
+    def _body(self, author: UserId, letter: LetterId, document: Document) -> bytes | None:
+        if "body" in document or "swept" in document:
+            return document.get("body")
         key = documents.body_key(author, letter, document["body_hash"])
         found = self._bodies.find_one({"_id": key}, {"body": 1})
         if found is None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from broker_config import names
-from broker_config.permissions import client_permissions
 from broker_config.private_process import clean_environment
 from pki.virtual_card import create_virtual_card
 from tests.stack.system import PASSPHRASE, System, program
@@ -41,9 +39,10 @@ class Citizen:
             }
         )
         made = self.smr("init", "--descriptor", str(system.descriptor), "--root-fingerprint", system.repository_root)
-        installation = names.parse_installation(made["installation"])
-        url = system.account(names.client_account(installation), client_permissions(installation))
-        self._private("home/broker.txt", url)
+        enrolment = self.folder / "enrolment.json"
+        enrolment.touch(mode=0o600)
+        enrolment.write_bytes(system.enrol(made["installation"]))
+        self.smr("init", "--enrolment", str(enrolment))
         words = ("--root-fingerprint", system.root)
         program("smr-pki", "trust", "import", *map(str, system.certificates), *words, environment=self.environment)
 

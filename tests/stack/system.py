@@ -32,7 +32,7 @@ from tests.support.containers.engine import ROOT, Engine, EngineFailed
 
 ORGANISATION: Final = "Organização Exemplo"
 PASSPHRASE: Final = "uma frase bem longa"
-UP_SECONDS: Final = 150
+UP_SECONDS: Final = 240
 COMMAND_SECONDS: Final = 90.0
 PROGRAMS: Final = Path(sys.executable).parent
 
@@ -46,7 +46,7 @@ class System:
         self.secrets = folder / "secrets"
         self.port = free_ports(1)[0]
         self.project = f"smr{secrets.token_hex(4)}"
-        files = ("docker-compose.yml", *(("deploy/cluster.yml",) if cluster else ()))
+        files = ("docker-compose.yml", *(("deploy/cluster.yml",) if cluster else ()), "tests/stack/state.yml")
         named = [word for each in files for word in ("--file", str(ROOT / each))]
         self._words = ("compose", "--project-name", self.project, "--progress", "quiet", *named)
         self._cluster = cluster
@@ -57,7 +57,7 @@ class System:
             "SMR_AMQPS_PORT": str(self.port),
             "SMR_NAME": "Repositório de Exemplo",
             "SMR_ORGANISATION": ORGANISATION,
-            "SMR_REPOSITORY_ALLOW_PRIVATE_CRL_HOSTS": "true",
+            "OWN_ACCOUNTS": "false" if cluster else "true",
         }
 
     def __enter__(self) -> Self:
@@ -157,8 +157,15 @@ class System:
         """The fingerprint of the operator's root."""
         return hashlib.sha256(descriptors.read(self.descriptor.read_bytes()).chain[-1]).hexdigest()
 
+    def enrol(self, installation: str) -> bytes:
+        """The file for `smr init --enrolment`, as the operator makes it."""
+        return self.operator(
+            *("sh", "-c", 'smr-repository clients enrol "$0" --output /tmp/made >/dev/null && cat /tmp/made'),
+            installation,
+        )
+
     def account(self, name: str, allowed: Permissions) -> str:
-        """A new account at the broker; gives its address as clients on this machine use it."""
+        """A new account that many clients share; gives its address as clients on this machine use it."""
         password = secrets.token_urlsafe(24)
         control = ("exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "--quiet")
         self.compose(*control, "add_user", name, password)

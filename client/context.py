@@ -29,7 +29,8 @@ from client.transport import Transport
 from crypto_core import commands, envelope, ids
 from crypto_core.commands import Command, RefusedByRepository
 from crypto_core.descriptor import Descriptor
-from crypto_core.ids import LetterId, Milliseconds, RepositoryId, UserId
+from crypto_core.errors import SignatureInvalid
+from crypto_core.ids import LetterId, Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.suite import sha256
 from pki.fetchers import HttpFetcher
 from pki.validator import IdentityValidator
@@ -51,6 +52,18 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
 }
 
 
+class _OtherKey(Exception):
+    """A reply came under another signature than that of the repository as this session knows it."""
+
+
+class _Replaced(Exception):
+    """The repository has new keys, and this session another one in its place."""
+
+    def __init__(self, by: LiveSession) -> None:
+        super().__init__("the session was replaced")
+        self.by = by
+
+
 class Context:
     """One client at work. Not thread-safe; close it when done."""
 
@@ -61,6 +74,7 @@ class Context:
         self.outbox = Outbox(self.home)
         self.sessions = SessionStore(self.home, settings.memory)
         self._transport: Transport | None = None
+        self._successors: dict[SessionId, LiveSession] = {}
         self._keys: Keys | None = None
 
     def now(self) -> Milliseconds:
@@ -133,9 +147,19 @@ class Context:
                 )
             yield card
 
+    def current(self, session: LiveSession) -> LiveSession:
+        """This session, or the one that took its place when the repository got new keys."""
+        while session.session in self._successors:
+            session = self._successors[session.session]
+        return session
+
     def call(self, session: LiveSession, command: Command) -> Any:
         """The result of a command without an effect that would have to survive a crash here."""
-        return self._exchange(session, self._seal(session, command), command)
+        session = self.current(session)
+        try:
+            return self._exchange(session, self._seal(session, command), command)
+        except _Replaced as replaced:
+            return self._exchange(replaced.by, self._seal(replaced.by, command), command)
 
     def call_kept(
         self,
@@ -149,12 +173,14 @@ class Context:
 
         `complete` writes down what the reply says; it may run again after a crash.
         """
+        session = self.current(session)
         sealed = self._seal(session, command)
         pending = self.outbox.put(user, letter, command, sealed, session.keys)
         return self._exchange_kept(session, pending, sealed, complete)
 
     def call_again(self, session: LiveSession, pending: Pending, complete: Callable[[Any], T]) -> T:
         """As `call_kept`, for a command that has no reply yet: the same envelope while its session lives."""
+        session = self.current(session)
         sealed = self.outbox.envelope(pending, session.keys)
         if sealed is None:
             sealed = self._seal(session, pending.command)
@@ -164,6 +190,9 @@ class Context:
     def _exchange_kept(self, session: LiveSession, pending: Pending, sealed: Sealed, complete: Callable[[Any], T]) -> T:
         try:
             result = complete(self._exchange(session, sealed, pending.command))
+        except _Replaced as replaced:
+            # Effects are idempotent by their own ids, in whichever session they come.
+            return self.call_again(replaced.by, pending, complete)
         except RefusedByRepository as error:
             # "Not now" is no answer to the command itself: it stays.
             if error.code not in (commands.ErrorCode.UNAVAILABLE, commands.ErrorCode.TOO_MANY):
@@ -190,8 +219,30 @@ class Context:
             body = envelope.open_reply(data, session.verify_key, session.keys, sealed.counter, request_hash)
             return commands.decode_reply(body, kind, sealed.nonce)
 
+        def take_or_look(data: bytes) -> Any:
+            try:
+                return take(data)
+            except SignatureInvalid as error:
+                raise _OtherKey from error
+
+        transport = self.transport(session.app_key.public.raw, session.account)
         with self.settings.waiting("the repository"):
-            return self.transport(session.app_key.public.raw, session.account).exchange(sealed.envelope, take)
+            try:
+                return transport.exchange(sealed.envelope, take_or_look)
+            except _OtherKey:
+                # Forged, or the repository has new keys: its descriptor tells. Asked once for each command, so that
+                # whoever forges replies can cause this question and nothing else.
+                self._follow(session)
+                return transport.exchange(sealed.envelope, take)
+
+    def _follow(self, session: LiveSession) -> None:
+        """Raises _Replaced when the repository has new keys."""
+        from client import session as sessions  # which is made of contexts
+
+        by = sessions.successor(self, session)
+        if by is not None:
+            self._successors[session.session] = by
+            raise _Replaced(by)
 
     def close(self) -> None:
         """Drops the connection and forgets the opened keystore."""

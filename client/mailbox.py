@@ -90,7 +90,7 @@ class Mailbox:
 
     def head_of(self, data: bytes, owner: UserId) -> Head:
         """A verified head of somebody's mailbox, from an acceptance. Raises ProtocolError."""
-        return mailbox.read_head(data, self._session.verify_key, self._session.repository, owner)
+        return mailbox.read_head(data, self._context.current(self._session).verify_key, self._session.repository, owner)
 
     def _fetch(self, chain: Chain, wanted: int) -> Chain:
         """Extends the chain by what ALL shows, at least to entry `wanted`; keeps it up to the highest signed head."""

@@ -13,7 +13,7 @@ from typing import Final
 from client import identity
 from client.cards import OpenCard
 from client.context import Context
-from client.errors import ClientError, NotAllowed
+from client.errors import ClientError, NotAllowed, Unreachable
 from client.state import counters, pin
 from client.state.keystore import BrokerAccount, Keys
 from client.state.session import LiveSession, OwnRegistration
@@ -24,6 +24,7 @@ from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.descriptor import Descriptor
 from crypto_core.errors import SignatureInvalid
 from crypto_core.ids import Milliseconds, UserId
+from crypto_core.keys import SigningKey
 from pki.errors import PkiError
 from pki.signers import CardKeyUse
 
@@ -96,6 +97,23 @@ def close(context: Context) -> bool:
         counters.forget(context.home, kept.session)
 
 
+def successor(context: Context, live: LiveSession) -> LiveSession | None:
+    """The session in place of one whose repository has new keys; None where its descriptor names the same key.
+
+    Asked for when a reply came under another key. A new session takes card, PIN and passphrase. Raises Unreachable for
+    a session without a citizen: what it was for is quickly begun again.
+    """
+    if _refresh_descriptor(context, live.app_key, live.account).signing_key == live.repository_key:
+        return None
+    if live.user is None:
+        raise Unreachable(
+            "The repository has new keys since this was begun.",
+            "What was begun under the old ones cannot be verified any more; nothing is lost.",
+            "Repeat the command.",
+        )
+    return require(context)
+
+
 def keep_account(context: Context, account: BrokerAccount) -> None:
     """The kept session, if there is one, with the account that the operator gave now."""
     kept = context.sessions.load()
@@ -124,6 +142,8 @@ def _usable(context: Context) -> LiveSession | None:
     kept = context.sessions.load()
     if kept is None or kept.user is None or kept.own is None:
         return None
+    if kept.repository_key != context.descriptor.signing_key:
+        return None  # the repository has new keys: what it answers in this session can no longer be verified
     return kept if kept.usable(context.now(), counters.used(context.home, kept.session)) else None
 
 
@@ -147,7 +167,7 @@ def _open(context: Context) -> LiveSession:
 def _negotiate(context: Context, keys: Keys, card: OpenCard | None) -> negotiation.Session:
     transport = context.transport(keys.app_key.public.raw, keys.account)
     with context.settings.waiting("the repository"):
-        current = _refresh_descriptor(context, keys)
+        current = _refresh_descriptor(context, keys.app_key, keys.account)
         sent = negotiation.hello(current, keys.app_key, context.now())
         answered = transport.exchange(sent.hello, sent.answered)
     login = None
@@ -167,7 +187,7 @@ def _negotiate(context: Context, keys: Keys, card: OpenCard | None) -> negotiati
         raise
 
 
-def _refresh_descriptor(context: Context, keys: Keys) -> Descriptor:
+def _refresh_descriptor(context: Context, app_key: SigningKey, account: BrokerAccount | None) -> Descriptor:
     """The current descriptor, fresh from the repository; a newer epoch replaces the kept one, never an older."""
     nonce = ids.new_nonce()
 
@@ -181,8 +201,8 @@ def _refresh_descriptor(context: Context, keys: Keys) -> Descriptor:
         descriptors.verify_answer(message, found, nonce)
         return pin.replace(context.home, signed, context.now())
 
-    request = descriptors.request(keys.app_key, nonce, context.now())
-    return context.transport(keys.app_key.public.raw, keys.account).exchange(request, take)
+    request = descriptors.request(app_key, nonce, context.now())
+    return context.transport(app_key.public.raw, account).exchange(request, take)
 
 
 def _live(active: negotiation.Session, keys: Keys, own: OwnRegistration | None) -> LiveSession:

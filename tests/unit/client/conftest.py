@@ -89,6 +89,9 @@ class PlayedContext:
         self.home = home
         self._repository = repository
 
+    def current(self, session: LiveSession) -> LiveSession:
+        return session
+
     def call(self, _session: LiveSession, command: Any) -> BoxResult:
         return self._repository.answer(command)
 

@@ -165,10 +165,18 @@ class SealingKey:
     """An HPKE private key of KEM 0x647A, kept as two seeds: ML-KEM-768 (64 bytes), then X25519 (32 bytes)."""
 
     seed: bytes = field(repr=False)
+    # Loading the seeds takes as long as opening, and every hello asks for the public key's id too.
+    _loaded: MLKEM768X25519PrivateKey = field(init=False, repr=False, compare=False)
+    _public: SealingPublicKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.seed) != SEALING_SEED_BYTES:
             raise Malformed(f"a sealing key has {SEALING_SEED_BYTES} bytes")
+        kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(self.seed[:MLKEM_SEED_BYTES])
+        dh = x25519.X25519PrivateKey.from_private_bytes(self.seed[MLKEM_SEED_BYTES:])
+        public = SealingPublicKey(kem.public_key().public_bytes_raw() + dh.public_key().public_bytes_raw())
+        object.__setattr__(self, "_loaded", MLKEM768X25519PrivateKey(kem, dh))
+        object.__setattr__(self, "_public", public)
 
     @classmethod
     def generate(cls) -> SealingKey:
@@ -176,20 +184,13 @@ class SealingKey:
 
     @property
     def public(self) -> SealingPublicKey:
-        kem, dh = self._parts()
-        return SealingPublicKey(kem.public_key().public_bytes_raw() + dh.public_key().public_bytes_raw())
+        return self._public
 
     def open(self, encapsulated_key: bytes, ciphertext: bytes, info: bytes) -> bytes:
         """HPKE OpenBase (RFC 9180 section 6.1) with empty AAD. Raises DecryptionFailed."""
         if len(encapsulated_key) != ENCAPSULATED_KEY_BYTES:
             raise DecryptionFailed("an encapsulated key of the wrong size")
         try:
-            return _SUITE.decrypt(encapsulated_key + ciphertext, MLKEM768X25519PrivateKey(*self._parts()), info=info)
+            return _SUITE.decrypt(encapsulated_key + ciphertext, self._loaded, info=info)
         except (InvalidTag, ValueError) as error:
             raise DecryptionFailed("does not open: sealed for another key or another use, or changed") from error
-
-    def _parts(self) -> tuple[mlkem.MLKEM768PrivateKey, x25519.X25519PrivateKey]:
-        return (
-            mlkem.MLKEM768PrivateKey.from_seed_bytes(self.seed[:MLKEM_SEED_BYTES]),
-            x25519.X25519PrivateKey.from_private_bytes(self.seed[MLKEM_SEED_BYTES:]),
-        )

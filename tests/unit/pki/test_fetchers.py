@@ -96,6 +96,17 @@ def test_the_server_gives_nothing_but_lists_and_certificates(server, name):
         FETCHER.fetch(f"{server.url}/{name}")
 
 
+def test_the_server_answers_questions_only_with_a_responder_and_within_a_limit(server):
+    with pytest.raises(RevocationUnavailable, match="404"):
+        FETCHER.ask(f"{server.url}/ocsp/root", b"question")
+    server.answer_questions(lambda authority, question: authority.encode() + question)
+    assert FETCHER.ask(f"{server.url}/ocsp/root", b"?") == b"root?"
+    with pytest.raises(RevocationUnavailable, match="404"):
+        FETCHER.ask(f"{server.url}/ocsp/../keys", b"?")
+    with pytest.raises(RevocationUnavailable, match="413"):
+        FETCHER.ask(f"{server.url}/ocsp/root", bytes(5000))
+
+
 def test_addresses_inside_this_machine_are_refused_unless_allowed(server):
     with pytest.raises(RevocationUnavailable, match="private network"):
         HttpFetcher().fetch(f"{server.url}/root.crl")

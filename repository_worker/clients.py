@@ -59,45 +59,45 @@ class Clients:
     def __init__(
         self, administration: Administration, vhost: str, *, clock: Callable[[], Milliseconds] = now_ms
     ) -> None:
-        self._administration = administration
+        self.administration = administration
         self._vhost = vhost
         self._clock = clock
 
     def enrol(self, installation: Installation) -> str:
         """Makes the account and gives its password; once more, it replaces the password. Raises ClientsError."""
         account = names.client_account(installation)
-        known = self._administration.noted(account)
+        known = self.administration.noted(account)
         if known.get("blocked") is not None:
             raise ClientsError(
                 f"{installation} is blocked; a new password would let it in again. Unblock it first, if that is right."
             )
         password = enrolment.draw_password()
-        self._administration.put_account(account, password, self._vhost, permissions.client_permissions(installation))
-        self._administration.limit_account(account, connections=CONNECTIONS, channels=CHANNELS)
-        self._administration.note(account, {**known, "enrolled": self._clock()})
+        self.administration.put_account(account, password, self._vhost, permissions.client_permissions(installation))
+        self.administration.limit_account(account, connections=CONNECTIONS, channels=CHANNELS)
+        self.administration.note(account, {**known, "enrolled": self._clock()})
         return password
 
     def block(self, installation: Installation, why: str, *, until: Milliseconds | None = None) -> int:
         """Cuts an installation off; tells how many connections were closed. Raises ClientsError."""
         account = self._enrolled(installation)
         # In this order: from the first step on nothing new is let in, and whatever was open ends with the last.
-        self._administration.forbid(account, self._vhost)
+        self.administration.forbid(account, self._vhost)
         block = Block(self._clock(), until, why)
-        self._administration.note(account, {**self._administration.noted(account), "blocked": asdict(block)})
+        self.administration.note(account, {**self.administration.noted(account), "blocked": asdict(block)})
         return self._cut(account)
 
     def unblock(self, installation: Installation) -> None:
         """Gives back what an installation may do, with the password that it has. Raises ClientsError."""
         account = self._enrolled(installation)
-        self._administration.permit(account, self._vhost, permissions.client_permissions(installation))
-        self._administration.note(account, {**self._administration.noted(account), "blocked": None})
+        self.administration.permit(account, self._vhost, permissions.client_permissions(installation))
+        self.administration.note(account, {**self.administration.noted(account), "blocked": None})
 
     def all(self) -> list[Client]:
         """Every enrolled installation, by name."""
-        notes = self._administration.notes(names.CLIENT_ACCOUNT_PREFIX)
-        connected = Counter(each.account for each in self._administration.connections())
+        notes = self.administration.notes(names.CLIENT_ACCOUNT_PREFIX)
+        connected = Counter(each.account for each in self.administration.connections())
         found = []
-        for account in sorted(self._administration.accounts()):
+        for account in sorted(self.administration.accounts()):
             try:
                 installation = names.parse_client_account(account)
             except NameRefused:
@@ -108,12 +108,12 @@ class Clients:
     def note_seen(self, clients: list[Client], *, older_than_ms: int) -> None:
         """Notes that those are here who are connected and whose note says otherwise, or is older than this."""
         now = self._clock()
-        notes = self._administration.notes(names.CLIENT_ACCOUNT_PREFIX)
+        notes = self.administration.notes(names.CLIENT_ACCOUNT_PREFIX)
         for each in clients:
             account = names.client_account(each.installation)
             known = notes.get(account, {})
             if each.connections and now - int(known.get("seen") or 0) >= older_than_ms:
-                self._administration.note(account, {**known, "seen": now})
+                self.administration.note(account, {**known, "seen": now})
 
     def _client(self, installation: Installation, note: dict[str, Any], connections: int) -> Client:
         block = note.get("blocked")
@@ -127,17 +127,17 @@ class Clients:
 
     def _enrolled(self, installation: Installation) -> str:
         account = names.client_account(installation)
-        if account not in self._administration.accounts():
+        if account not in self.administration.accounts():
             raise ClientsError(f"{installation} is not enrolled here; see `smr-repository clients list`.")
         return account
 
     def _cut(self, account: str) -> int:
         """Closes connections until none is left: one may have been on its way in while the permissions went."""
-        before = self._administration.connections_of(account)
+        before = self.administration.connections_of(account)
         deadline = time.monotonic() + CUT_SECONDS
         while True:
-            self._administration.close_connections(account)
-            if not self._administration.connections_of(account):
+            self.administration.close_connections(account)
+            if not self.administration.connections_of(account):
                 return before
             if time.monotonic() >= deadline:
                 raise ClientsError(

@@ -51,6 +51,11 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.shed = Counter(
+            "smr_messages_shed",
+            "Messages that were dropped unseen, because their account sent faster than it may.",
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "smr_message_seconds",
             "Time from taking a message to its reply being ready, in seconds, by kind.",

@@ -20,11 +20,12 @@ from pki.revocation import REFETCH_AFTER
 from pki.validator import REMEMBER_FOR
 from repository_worker.clients import Clients
 from repository_worker.errors import HomeError
+from repository_worker.guard import GUARD_BLOCK_SECONDS, GUARD_RATE, Guard
 from repository_worker.health import LOOPBACK
 from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
 from repository_worker.storage.chains import MAILBOX_BYTES, MAILBOX_ENTRIES, Quota
 from repository_worker.storage.retention import Rule
-from repository_worker.transport.consumer import GRACE_SECONDS, THREADS, ConsumerSettings
+from repository_worker.transport.consumer import CLIENT_BURST, CLIENT_RATE, GRACE_SECONDS, THREADS, ConsumerSettings
 
 PREFIX: Final = "SMR_REPOSITORY_"
 PASSPHRASE_FILE: Final = "SMR_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable, not a secret
@@ -63,7 +64,7 @@ class Settings(BaseSettings):
     management_url: SecretStr | None = Field(
         default=None,
         description="RabbitMQ's management interface, with an account that has the tag `administrator`: "
-        "https://user:password@host:15671?ca=FILE. For `clients` alone; no worker gets it.",
+        "https://user:password@host:15671?ca=FILE. For `clients` and `guard` alone; no worker gets it.",
     )
     management_url_file: Path | None = Field(
         default=None, description="File that holds the address of the management interface instead."
@@ -76,7 +77,22 @@ class Settings(BaseSettings):
     own_accounts: bool = Field(
         default=True,
         description="Every installation has a broker account of its own. Workers take a message only from the account "
-        "of the installation that signed it. False where clients share one.",
+        "of the installation that signed it, and shed what comes beyond CLIENT_RATE. False where clients share one.",
+    )
+    client_rate: Annotated[float, Field(gt=0, le=100_000)] = Field(
+        default=CLIENT_RATE,
+        description="Messages a second that one worker takes from one installation on average. What comes faster is "
+        "shed before any cryptography, and the client sends it again.",
+    )
+    client_burst: Annotated[float, Field(ge=1, le=1_000_000)] = Field(
+        default=CLIENT_BURST, description="Messages that one worker takes from one installation at once."
+    )
+    guard_rate: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
+        default=GUARD_RATE,
+        description="Messages a second beyond which `guard` blocks an installation: within 15 seconds.",
+    )
+    guard_block_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = Field(
+        default=GUARD_BLOCK_SECONDS, description="Seconds for which `guard` blocks."
     )
     threads: Annotated[int, Field(ge=1, le=64)] = Field(
         default=THREADS,
@@ -175,9 +191,17 @@ class Settings(BaseSettings):
         url = _secret(self.management_url or SecretStr(""), self.management_url_file)
         return Clients(parse_management_url(url), self.broker().vhost)
 
+    def guard(self) -> Guard:
+        """Who cuts off floods. Raises HomeError, BrokerSettingsInvalid."""
+        clients = self.clients()
+        return Guard(clients.administration, clients, rate=self.guard_rate, block_seconds=self.guard_block_seconds)
+
     def consumer(self, name: str) -> ConsumerSettings:
         """How a worker of this name consumes."""
-        return ConsumerSettings(self.threads, self.prefetch, self.grace_seconds, name)
+        rate = self.client_rate if self.own_accounts else None
+        return ConsumerSettings(
+            self.threads, self.prefetch, self.grace_seconds, name, rate=rate, burst=self.client_burst
+        )
 
 
 def _secret(value: SecretStr, path: Path | None) -> str:

@@ -14,7 +14,14 @@ from pydantic.fields import FieldInfo
 from repository_worker.settings import PASSPHRASE_FILE, PREFIX, Settings
 
 #: Units of the numbers whose names do not end in one.
-UNITS: Final = {"threads": "threads", "prefetch": "messages", "metrics_port": "port"}
+UNITS: Final = {
+    "client_rate": "messages a second",
+    "guard_rate": "messages a second",
+    "client_burst": "messages",
+    "threads": "threads",
+    "prefetch": "messages",
+    "metrics_port": "port",
+}
 _UNIT_WORDS: Final = ("seconds", "bytes", "entries", "messages", "days")
 
 _HEAD: Final = f"""# Settings of `smr-repository`

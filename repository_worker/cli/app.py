@@ -6,6 +6,7 @@
     doctor       look everything over and say what to do
     dead         dead letters: list, show, requeue, drop
     clients      which installations may use the broker: enrol, block, unblock, list
+    guard        cut off installations that flood the broker
     settings     every setting with its unit and default
     dev          a whole private stack in the foreground
     compose-secrets, prepare-database   what docker-compose.yml asks for before and at its start
@@ -16,6 +17,8 @@ that SMR_PASSPHRASE_FILE names, never from an argument; everything else that is 
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
@@ -90,6 +93,16 @@ def run(
         worker.run(settings, opened, on_ready=common.announce if announce else common.nothing)
         return
     Team(processes, lambda number: worker.run(settings, opened, number=number)).run()
+
+
+@app.command()
+def guard() -> None:
+    """Block for a time who floods the broker, until SIGTERM or Ctrl-C. Needs the management credential."""
+    settings, _ = common.start()
+    ended = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda _number, _frame: ended.set())
+    settings.guard().run(ended)
 
 
 @app.command()

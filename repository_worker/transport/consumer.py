@@ -41,6 +41,7 @@ from repository_worker.errors import StorageUnavailable
 from repository_worker.metrics import Metrics, Stage
 from repository_worker.pipeline import Handled, Message, Pipeline, Verdict
 from repository_worker.transport import headers
+from repository_worker.transport.shedding import Gate
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
@@ -51,6 +52,9 @@ THREADS: Final = 2
 #: Messages that go into one commit, at most.
 BATCH_MESSAGES: Final = 32
 GRACE_SECONDS: Final = 20.0
+#: What one installation may send: a second, and at once. A client in haste sends some hundred a second.
+CLIENT_RATE: Final = 200.0
+CLIENT_BURST: Final = 2000.0
 #: Pauses between attempts to reach the broker or the database grow from the first to the second of these, less up to
 #: half, drawn at random: what comes back is not met by all workers at once. Seconds.
 PAUSE_SECONDS_MIN: Final = 0.1
@@ -70,6 +74,8 @@ class ConsumerSettings:
     grace_seconds: float = GRACE_SECONDS
     name: str = "smr-worker"
     batch: int = BATCH_MESSAGES
+    rate: float | None = None  #: messages a second that one account may send; None: any number
+    burst: float = CLIENT_BURST
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,8 @@ class Consumer:
         #: handle messages at once.
         self._waiting = threading.Event()
         self._stop = threading.Event()
+        rate = self._settings.rate
+        self._gate = Gate(rate, self._settings.burst) if rate is not None else None
         self._log = structlog.get_logger("transport")
 
     def stop(self) -> None:
@@ -173,9 +181,14 @@ class Consumer:
     def _take(
         self, link: _Link, _channel: BlockingChannel, method: Any, properties: pika.BasicProperties, body: bytes
     ) -> None:
+        account = _text(properties.user_id)
+        if self._gate is not None and not self._gate.admits(account):
+            self._metrics.shed.inc()
+            link.channel.basic_ack(method.delivery_tag)
+            return
         link.held.add(method.delivery_tag)
         self._metrics.held.inc()
-        message = Message(body, _text(properties.reply_to), _text(properties.user_id))
+        message = Message(body, _text(properties.reply_to), account)
         link.taken.append(_Delivery(link, method.delivery_tag, _text(properties.correlation_id), message))
 
     def _handle_taken(self, link: _Link) -> None:

@@ -1,0 +1,114 @@
+"""Cuts off installations that flood the broker, and lets them in again after a time.
+
+    smr-repository guard        one process for a repository, with the management credential
+
+Workers shed a flood (see `transport.shedding`), but cannot stop it from filling the queue for all. RabbitMQ knows no
+rate for a publisher; it counts what each channel published, and tells it some seconds later. The guard asks every
+ROUND_SECONDS, and blocks for a time who published faster than the limit. So a flood is cut off within CUT_OFF_SECONDS.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from broker_config import names
+from broker_config.administration import Administration
+from broker_config.errors import BrokerError, NameRefused
+from broker_config.names import Installation
+from crypto_core.ids import Milliseconds
+from repository_worker.clients import Client, Clients
+from repository_worker.errors import ClientsError
+from repository_worker.keys import now_ms
+
+#: Far beyond what a client does, in messages a second, and how long it is then blocked.
+GUARD_RATE: Final = 1000.0
+GUARD_BLOCK_SECONDS: Final = 900.0
+ROUND_SECONDS: Final = 2.0
+#: RabbitMQ tells its figures every 5 s; then one round more, and closing the connections.
+CUT_OFF_SECONDS: Final = 15.0
+#: Rates are over at least this: figures that come in steps of 5 s show nothing in less. Seconds.
+WINDOW_SECONDS: Final = 5.0
+#: How old the note of when somebody was last here may be; milliseconds.
+SEEN_MS: Final = 3_600_000
+WHY: Final = "flooding: {rate:.0f} messages a second"
+
+
+class Guard:
+    """Looks at all channels of a broker, round by round."""
+
+    def __init__(
+        self,
+        administration: Administration,
+        clients: Clients,
+        *,
+        rate: float,
+        block_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], Milliseconds] = now_ms,
+    ) -> None:
+        """`rate` in messages a second."""
+        self._administration = administration
+        self._clients = clients
+        self._rate = rate
+        self._block_ms = int(block_seconds * 1000)
+        self._monotonic = monotonic
+        self._clock = clock
+        self._log = structlog.get_logger("guard")
+        self._counted: dict[str, int] = {}
+        self._published: Counter[str] = Counter()
+        self._since = monotonic()
+
+    def run(self, ended: threading.Event) -> None:
+        """Guards until the event is set. A broker that does not answer is asked again."""
+        while not ended.wait(ROUND_SECONDS):
+            try:
+                self.look()
+            except (BrokerError, ClientsError) as error:
+                self._log.warning("not guarded", error=str(error))
+
+    def look(self) -> list[Installation]:
+        """One round: who was blocked in it. Raises BrokerError, ClientsError."""
+        self._count()
+        blocked = self._block_floods() if self._monotonic() - self._since >= WINDOW_SECONDS else []
+        known = self._clients.all()
+        self._unblock(known)
+        self._clients.note_seen(known, older_than_ms=SEEN_MS)
+        return blocked
+
+    def _count(self) -> None:
+        found = self._administration.publishes()
+        for channel, (account, published) in found.items():
+            # A channel that was not there before began at nothing.
+            self._published[account] += max(0, published - self._counted.get(channel, 0))
+        self._counted = {channel: published for channel, (_, published) in found.items()}
+
+    def _block_floods(self) -> list[Installation]:
+        now = self._monotonic()
+        rates = {account: count / (now - self._since) for account, count in self._published.items()}
+        self._published.clear()
+        self._since = now
+        blocked = []
+        for account, rate in rates.items():
+            try:
+                installation = names.parse_client_account(account)
+            except NameRefused:
+                continue
+            if rate > self._rate:
+                until = Milliseconds(self._clock() + self._block_ms)
+                self._clients.block(installation, WHY.format(rate=rate), until=until)
+                self._log.warning("blocked", installation=installation, rate=round(rate), until=until)
+                blocked.append(installation)
+        return blocked
+
+    def _unblock(self, known: list[Client]) -> None:
+        now = self._clock()
+        for each in known:
+            if each.blocked is not None and each.blocked.until is not None and each.blocked.until <= now:
+                self._clients.unblock(each.installation)
+                self._log.info("unblocked", installation=each.installation)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from client.errors import ExitCode
 from pki.trust_store import TrustStore
 from pki.virtual_card import create_virtual_card
 from repository_worker.stack import PrivateStack
+from repository_worker.storage.blocks import MEMORY_SECONDS
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -159,6 +161,19 @@ def test_a_letter_cannot_steer_the_terminal(maria: Person, joao: Person):
         assert b"\x07" not in result.stdout
     assert b"antes\\x1b]0;owned" in joao.smr("read", sent).stdout
     assert joao.json("read", sent)["body"] == evil
+
+
+def test_blocking_a_sender(maria: Person, joao: Person):
+    (blocked,) = joao.json("block", maria.id)["people"]
+    assert (blocked["user_id"], blocked["blocked"]) == (maria.id, True)
+    deadline = time.monotonic() + 10 * MEMORY_SECONDS
+    while (refused := maria.smr("send", "--to", joao.id, "--json", stdin=b"x")).returncode == 0:
+        assert time.monotonic() < deadline, "a block does not count"
+    assert refused.returncode == ExitCode.NOT_ALLOWED
+    assert joao.id in json.loads(refused.stdout)["error"]["what"]
+    assert f"{maria.id}  is blocked" in joao.smr("blocked").stdout.decode()
+    assert joao.json("unblock", maria.id)["people"][0]["blocked"] is False
+    assert joao.json("blocked")["people"] == []
 
 
 def test_output_without_unicode(joao: Person):

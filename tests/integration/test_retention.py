@@ -11,9 +11,11 @@ from crypto_core.commands import ErrorCode
 from crypto_core.ids import Milliseconds, new_letter_id
 from crypto_core.letter import seal as seal_letter
 from crypto_core.limits import DAY_MS
+from repository_worker import worker
 from repository_worker.effects import Change, MarkRead, StoreLetter, StoreRegistration
 from repository_worker.errors import Refused
 from repository_worker.handlers import Caller, Context, decide
+from repository_worker.settings import Settings
 from repository_worker.storage import retention as retention_
 from repository_worker.storage.documents import INLINE_BODY_BYTES
 from repository_worker.storage.driver import connect
@@ -149,6 +151,15 @@ def test_a_sweep_is_bounded_and_the_next_one_goes_on(storage, sweeper, send, mon
     assert retention.sweep(NOW).bodies == 4
     assert kept(storage, *letters) == [False] * 4 + [True] * 2
     assert retention.sweep(NOW + LATER).bodies == 2
+
+
+def test_a_worker_sweeps_by_its_settings(mongo, storage, database, send):
+    old = send(5000)
+    where = {"mongo_url": mongo.uri, "mongo_database": database.name}
+    assert worker.sweep(Settings(**where)) == Swept(bodies=0, orphans=0)
+    database.schema.delete_one({"_id": "sweep"})
+    assert worker.sweep(Settings(**where, retention_days=1)) == Swept(bodies=1, orphans=0)
+    assert kept(storage, old) == [False]
 
 
 class TestOrphans:

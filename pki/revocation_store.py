@@ -124,6 +124,9 @@ class RevocationStore:
         with contextlib.suppress(OSError):
             write_atomically(path, reason.encode()[:_REASON_BYTES_MAX])
             _stamp(path, now)
+            notes = sorted(self.folder.glob("*.failed"), key=_age)
+            for old in notes[: -self._max_items]:
+                old.unlink(missing_ok=True)
 
     def last_failure(self, item: Item) -> tuple[datetime, str] | None:
         """When and why an item could not be had, if that came after what is kept."""
@@ -173,6 +176,11 @@ def _stamp(path: Path, moment: datetime) -> None:
 
 def _moment(stat: os.stat_result) -> datetime:
     return _EPOCH + timedelta(microseconds=stat.st_mtime_ns // 1000)
+
+
+def _age(path: Path) -> int:
+    stat = _stat(path)
+    return 0 if stat is None else stat.st_mtime_ns
 
 
 def _stat(path: Path) -> os.stat_result | None:

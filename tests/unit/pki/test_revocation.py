@@ -424,6 +424,16 @@ def test_the_folder_is_bounded_in_items_and_bytes_and_the_oldest_go_first(tmp_pa
     assert len(list(tmp_path.glob("*.json"))) == 1
 
 
+def test_notes_of_failures_are_bounded_too(tmp_path, ca):
+    clock = Clock()
+    store = RevocationStore(tmp_path, max_items=3)
+    items = [Item(Kind.CRL, f"http://127.0.0.1:1/{number}.crl", ca.root) for number in range(5)]
+    for item in items:
+        store.failed(item, "gone", clock())
+        clock.now += timedelta(seconds=1)
+    assert [store.last_failure(item) is not None for item in items] == [False, False, True, True, True]
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, ca, path):
     found = RevocationCache(tmp_path / "nowhere", CountingFetcher(files(ca))).collect(path, datetime.now(UTC))
     assert found.data.crls == ()

@@ -200,6 +200,7 @@ def test_an_answer_that_rests_on_it_is_not_remembered(world):
 def test_a_list_of_ones_own_that_is_stale_but_says_revoked_outweighs_it(world):
     """An attacker who keeps the reader from the servers cannot hide what the reader knew before."""
     enclosed = world.enclose()
+    world.clock.now = ACCEPTED + HOUR  # this list was not there yet when the letter was accepted
     world.ca.revoke(world.leaf.serial_number, when=ACCEPTED - HOUR)
     world.publish()
     world.ask(ACCEPTED)

@@ -35,8 +35,8 @@ from tests.support.wire import Citizen, Wire
 NAMES: Final = ("Maria Conceição Reis", "João Sá", "Bruno Antunes", "Inês Lourenço", "Rui Brandão", "Marta Falcão")
 #: After a fault was mended all have this long to notice, before operations count as undisturbed again; seconds.
 RECOVERY_SECONDS: Final = 3.0
-#: The same for the broker: a worker that did not find it tries again after pauses of up to five seconds.
-BROKER_RECOVERY_SECONDS: Final = 8.0
+#: The same for the broker: a worker that did not find it tries again after pauses of up to two seconds.
+BROKER_RECOVERY_SECONDS: Final = 4.0
 #: So many operations have an end before the first fault: enough outside of faults, however slow the machine is.
 WARM_OPERATIONS: Final = 2 * checker.QUIET_OPERATIONS
 QUEUE_SECONDS: Final = 60.0

@@ -80,6 +80,10 @@ class CloseSession:
 Effect = StoreRegistration | StoreLetter | MarkRead | StoreReceipt | SetBlock | OpenSession | CloseSession
 
 
+#: Effects for which the storage itself finds out whether their session is closed or their counter used.
+CHECKED_WHEN_STORED = (StoreLetter, StoreReceipt)
+
+
 @dataclass(frozen=True, slots=True)
 class CounterRecord:
     """Which envelope used a counter. It outlives its session, so `expires` is the session's end (milliseconds)."""
@@ -92,11 +96,10 @@ class CounterRecord:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One effect and the envelope that asked for it; `repeated` when that envelope was seen before."""
+    """One effect and the envelope that asked for it."""
 
     effect: Effect
     counter: CounterRecord
-    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@
     │   ├── StorageUnavailable the database does not answer now: the same work is done again when it is back
     │   ├── SchemaRefused      its documents are of a version that this release does not serve
     │   ├── CounterUsed        another envelope was accepted under this counter
+    │   ├── SessionClosed      the session was closed before its command was stored
     │   ├── Conflict           something else is stored under this id
     │   └── MailboxFull        an entry would pass the quota of a mailbox
     ├── HomeError              the repository's folder: missing, damaged, or not this repository's
@@ -58,6 +59,10 @@ class SchemaRefused(StorageError):
 
 class CounterUsed(StorageError):
     """Another envelope was accepted under this session and counter."""
+
+
+class SessionClosed(StorageError):
+    """The session was closed, perhaps at another worker. Nothing was stored."""
 
 
 class Conflict(StorageError):

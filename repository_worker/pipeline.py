@@ -13,9 +13,10 @@ The order of the checks on a command, each with what follows when it fails:
                                      refused
     8. authorisation and the rest    refused by the handler
 
-Messages come in batches: each stage (`metrics.Stage`: decode, verify, open, look, decide, store, seal) is done for the
-whole batch, so that a batch costs one look at the counters and one commit. What may take long leaves the batch and is
-handled alone; what fails ends alone.
+Messages come in batches: each stage (`metrics.Stage`: decode, verify, open, decide, look, store, seal) is done for the
+whole batch, so that a batch costs one look at the counters and one commit. Whatever a handler said, a used counter or a
+closed session says more: nothing is answered or stored before it was looked for. What may take long leaves the batch
+and is handled alone; what fails ends alone.
 
 A refusal is signed and sealed as every reply. The reply goes out only when the effect is stored. When the storage is
 down, StorageUnavailable passes through: the caller keeps the message and brings it again. A fault of our own in a
@@ -48,13 +49,14 @@ from crypto_core.keys import VerifyKey
 from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, RepositoryIdentity, SessionLimits
 from repository_worker import handlers
-from repository_worker.effects import Change, CounterRecord, Effect, Outcome
+from repository_worker.effects import CHECKED_WHEN_STORED, Change, CounterRecord, Effect, Outcome
 from repository_worker.errors import (
     Conflict,
     CounterUsed,
     MailboxFull,
     Refused,
     Rejected,
+    SessionClosed,
     StorageError,
     StorageUnavailable,
 )
@@ -157,8 +159,8 @@ class _Case:
     negotiate: Callable[[], Handled] | None = None  #: instead of all that is done for commands
     answerable: _Answerable | None = None
     asked: _Asked | None = None
-    repeated: bool = False
     decision: Decision | None = None
+    refused: Exception | None = None  #: what its handler ended with; told unless its session or counter says otherwise
     stored: Outcome = field(default_factory=Outcome)
     aside: bool = False  #: to be handled alone
     end: Handled | None = None
@@ -220,8 +222,8 @@ class Pipeline:
         self._each(Stage.NEGOTIATE, [case for case in cases if case.negotiate is not None], _negotiate)
         self._each(Stage.VERIFY, _waiting(cases), self._verify)
         self._each(Stage.OPEN, _waiting(cases), self._open)
-        self._look_at_counters(_waiting(cases))
         self._each(Stage.DECIDE, _waiting(cases), partial(self._decide, context=self._context(now), alone=alone))
+        self._look_at_counters([case for case in _waiting(cases) if not isinstance(_effect(case), CHECKED_WHEN_STORED)])
         self._commit([case for case in _waiting(cases) if _effect(case) is not None])
         self._each(Stage.SEAL, _waiting(cases), _seal)
         seconds = time.perf_counter() - started
@@ -391,7 +393,10 @@ class Pipeline:
         case.answerable = _Answerable(queue, unread.nonce, case.now, self._seal(keys, request))
 
     def _look_at_counters(self, cases: Sequence[_Case]) -> None:
-        """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent."""
+        """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent.
+
+        Letters and receipts are not among them: the storage looks, in the query that it needs in any case.
+        """
         if not cases:
             return
         requests = [_there(case.request) for case in cases]
@@ -399,20 +404,30 @@ class Pipeline:
             states = self._storage.counters([(request.session, request.counter) for request in requests])
             for case, request, state in zip(cases, requests, states, strict=True):
                 try:
-                    self._judge_counter(case, request, state)
+                    self._judge_counter(request, state)
                 except (Rejected, CounterUsed) as error:
                     self._settle(case, error)
+                else:
+                    if case.refused is not None:
+                        self._settle(case, case.refused)
 
-    def _judge_counter(self, case: _Case, request: CommandEnvelope, state: CounterState) -> None:
+    def _judge_counter(self, request: CommandEnvelope, state: CounterState) -> None:
         if state.closed:
             # This worker still had the record in memory: the session is as unknown here as it is elsewhere.
             self._sessions.forget(request.session)
             raise Rejected("session")
-        case.repeated = state.request_hash is not None
         if state.request_hash is not None and not suite.equal(state.request_hash, request.request_hash):
             raise CounterUsed("another envelope was accepted under this counter")
 
     def _decide(self, case: _Case, *, context: Context, alone: bool) -> None:
+        try:
+            self._hand_over(case, context, alone=alone)
+        except (_HandleAlone, StorageUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, a closed session is not told of it
+            case.refused = error
+
+    def _hand_over(self, case: _Case, context: Context, *, alone: bool) -> None:
         asked = _there(case.asked)
         record = asked.record
         decoded = _decode(_there(asked.unread), record, case.now)
@@ -432,6 +447,9 @@ class Pipeline:
             for case, outcome in zip(cases, outcomes, strict=True):
                 if isinstance(outcome, StorageUnavailable):
                     case.aside = True
+                elif isinstance(outcome, SessionClosed):
+                    self._sessions.forget(_there(case.request).session)
+                    self._settle(case, Rejected("session"))
                 elif isinstance(outcome, Exception):
                     self._settle(case, outcome)
                 else:
@@ -472,7 +490,7 @@ def _change(case: _Case) -> Change:
         raise StorageError("a commit of a command that changes nothing")
     request, record = asked.request, asked.record
     used = CounterRecord(record.session, request.counter, request.request_hash, record.expires)
-    return Change(effect, used, repeated=case.repeated)
+    return Change(effect, used)
 
 
 def _seal(case: _Case) -> None:

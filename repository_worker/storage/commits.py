@@ -1,6 +1,7 @@
 """Letters and receipts into the database: as many as come together, in one insertion.
 
     look for newer entries ── number and hash ── insert in order ──▶ done
+    and used counters                                 │
              ▲                                        │
              └── somebody else took a number ◀────────┘ what stands before that stays; the rest again
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -34,7 +35,7 @@ from crypto_core import suite
 from crypto_core.ids import Digest, RepositoryId, UserId
 from crypto_core.limits import MIB
 from repository_worker.effects import Change, CounterRecord, MarkRead, Outcome, Placed, StoreLetter
-from repository_worker.errors import Conflict, CounterUsed, MailboxFull, StorageError, StorageUnavailable
+from repository_worker.errors import Conflict, CounterUsed, MailboxFull, SessionClosed, StorageError, StorageUnavailable
 from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.chains import Numbering, Placing, Quota, Tip, placing
@@ -114,6 +115,11 @@ class _Batch:
         self._ends[waiting.place] = end
         self.waiting.remove(waiting)
 
+    @property
+    def owners(self) -> set[UserId]:
+        """Into whose mailboxes they go."""
+        return {owner for each in self.waiting for owner in each.placing.owners}
+
     def give_back(self) -> None:
         """Those that still wait are to be brought again."""
         for each in list(self.waiting):
@@ -155,7 +161,6 @@ class Commits:
             self._store_bodies(batch.waiting)
             # One session: whoever met somebody waits, at the next look, until a majority holds what it met.
             with self._turn, self._client.start_session(causal_consistency=True) as session:
-                self._recognise(batch, session)
                 self._work(batch, session)
         return batch.ends()
 
@@ -171,29 +176,43 @@ class Commits:
 
     def _work(self, batch: _Batch, session: ClientSession) -> None:
         meetings = 0
+        tips = self._look(batch, session)
         while batch.waiting:
-            numbered = self._number(batch, session)
+            numbered = self._number(batch, tips, session)
             refused = self._insert(numbered, session)
             stored = numbered[: refused.number] if refused else numbered
             for each in stored:
                 batch.end(each.waiting, Outcome(entries=each.placed))
             self._heads.learn({owner: tip for each in stored for owner, tip in each.tips.items()})
-            if refused is None:
-                continue
-            if not refused.meeting:
+            if refused is not None and not refused.meeting:
                 waiting = numbered[refused.number].waiting
                 batch.end(waiting, self._settle(refused, waiting, session))
-                continue
-            meetings += 1
-            if meetings == MEETINGS:
-                batch.give_back()
-            elif meetings > MEETINGS_AT_ONCE:
-                time.sleep(random.uniform(0, PAUSE_SECONDS_MAX))  # noqa: S311 - spreads retries, decides nothing
+            elif refused is not None:
+                meetings += 1
+                if meetings == MEETINGS:
+                    batch.give_back()
+                elif meetings > MEETINGS_AT_ONCE:
+                    time.sleep(random.uniform(0, PAUSE_SECONDS_MAX))  # noqa: S311 - spreads retries, decides nothing
+            if batch.waiting:
+                tips = self._heads.ends(batch.owners, session)
 
-    def _number(self, batch: _Batch, session: ClientSession) -> list[_Numbered]:
-        """As many of those that wait as fit into one insertion, in their order, behind what there is now."""
-        owners = {owner for each in batch.waiting for owner in each.placing.owners}
-        numbering = Numbering(self._repository, self._heads.ends(owners, session), self._quota)
+    def _look(self, batch: _Batch, session: ClientSession) -> dict[UserId, Tip]:
+        """Where the chains end. Ends those whose session is closed, or whose counter was used."""
+        wanted = [(each.change.counter.session, each.change.counter.counter) for each in batch.waiting]
+        beside = documents.used_by(wanted)["$or"] if wanted else ()
+        tips, found = self._heads.look(batch.owners, beside, session)
+        for each, state in zip(list(batch.waiting), documents.counter_states(found, wanted), strict=True):
+            if state.closed:
+                batch.end(each, SessionClosed("this session was closed"))
+            elif state.request_hash is not None:
+                end = self._again(each, session)
+                if end is not None:
+                    batch.end(each, end)
+        return tips
+
+    def _number(self, batch: _Batch, tips: Mapping[UserId, Tip], session: ClientSession) -> list[_Numbered]:
+        """As many of those that wait as fit into one insertion, in their order, behind `tips`."""
+        numbering = Numbering(self._repository, tips, self._quota)
         numbered: list[_Numbered] = []
         size = 0
         for each in list(batch.waiting):
@@ -236,13 +255,6 @@ class Commits:
             return error
         found = self._again(waiting, session)
         return found or StorageError("the database refused a document for another that it does not show")
-
-    def _recognise(self, batch: _Batch, session: ClientSession) -> None:
-        """Ends those whose envelope was seen before, as far as they are stored."""
-        for each in [each for each in batch.waiting if each.change.repeated]:
-            end = self._again(each, session)
-            if end is not None:
-                batch.end(each, end)
 
     def _again(self, waiting: _Waiting, session: ClientSession) -> Outcome | StorageError | None:
         """The end of what may be stored already; None when it is not."""

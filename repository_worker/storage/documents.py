@@ -90,7 +90,7 @@ def used_by(wanted: Sequence[tuple[SessionId, int]]) -> Document:
     return {"$or": [{"used": {"$in": keys}}, {"reads": {"$elemMatch": {"used": {"$in": keys}}}}]}
 
 
-USED_FIELDS: Final = {"_id": 0, "used": 1, "request": 1, "reads.used": 1, "reads.request": 1}
+USED_FIELDS: Final[Document] = {"_id": 0, "used": 1, "request": 1, "reads.used": 1, "reads.request": 1}
 
 
 def counter_states(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from pymongo.write_concern import WriteConcern
 
 from crypto_core.ids import Digest, UserId
 from repository_worker.storage import collections as names
+from repository_worker.storage import documents
 from repository_worker.storage.chains import Tip
 from repository_worker.storage.driver import Document
 
@@ -33,6 +34,7 @@ REMEMBERED: Final = 20_000
 HINT_EVERY: Final = 32
 #: Newer objects that are read at once.
 NEWER: Final = 1_000
+_FIELDS: Final[Document] = {**documents.USED_FIELDS, "entries": 1, "time": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +69,27 @@ class Heads:
 
     def ends(self, owners: Iterable[UserId], session: ClientSession | None = None) -> dict[UserId, Tip]:
         """Where these chains end now; nothing for those who have no mailbox."""
+        return self.look(owners, (), session)[0]
+
+    def look(
+        self, owners: Iterable[UserId], beside: Sequence[Document], session: ClientSession | None = None
+    ) -> tuple[dict[UserId, Tip], list[Document]]:
+        """The same, and in the same query whatever `beside` (as of `documents.used_by`) finds of used counters."""
         tips = self.known(owners, session)
-        fields = {"_id": 0, "entries": 1, "time": 1}
-        while tips:
-            newer_ones = list(self._accepted.find(newer(tips), fields, limit=NEWER, session=session))
-            for found in newer_ones:
-                advance(tips, found)
-            if len(newer_ones) < NEWER:
+        used: list[Document] = []
+        while tips or beside:
+            wanted = [*(_newer(owner, tip) for owner, tip in tips.items()), *beside]
+            found = list(self._accepted.find(_any(wanted), _FIELDS, limit=NEWER, session=session))
+            for each in found:
+                advance(tips, each)
+            used += found
+            if len(found) < NEWER:
                 break
             # Others have written much since this worker looked: somebody's hint is nearer to the end.
             hints = self._hinted(tips, session)
             tips.update({owner: tip for owner, tip in hints.items() if tip.number > tips[owner].number})
         self.learn(tips)
-        return tips
+        return tips, used
 
     def learn(self, tips: Mapping[UserId, Tip]) -> None:
         """These entries were seen, and a majority holds them. Writes hints where it is time to."""
@@ -135,15 +145,20 @@ class Heads:
 
 def newer(tips: Mapping[UserId, Tip]) -> Document:
     """A query for the objects with entries beyond these."""
-    wanted: list[Document] = [
-        {"entries": {"$elemMatch": {"mailbox": owner, "number": {"$gt": tip.number}}}} for owner, tip in tips.items()
-    ]
+    return _any([_newer(owner, tip) for owner, tip in tips.items()])
+
+
+def _newer(owner: UserId, tip: Tip) -> Document:
+    return {"entries": {"$elemMatch": {"mailbox": owner, "number": {"$gt": tip.number}}}}
+
+
+def _any(wanted: Sequence[Document]) -> Document:
     return wanted[0] if len(wanted) == 1 else {"$or": wanted}
 
 
 def advance(tips: dict[UserId, Tip], found: Mapping[str, Any]) -> None:
-    """Moves the ends of those chains among `tips` to which this object adds."""
-    for entry in found["entries"]:
+    """Moves the ends of those chains among `tips` to which this document adds."""
+    for entry in found.get("entries", ()):
         tip = tips.get(UserId(entry["mailbox"]))
         if tip is not None and int(entry["number"]) > tip.number:
             tips[UserId(entry["mailbox"])] = _tip(entry, found)

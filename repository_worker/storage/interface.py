@@ -133,6 +133,8 @@ class Storage(ReadView, Rates, Protocol):
     def commit(self, change: Change) -> Outcome:
         """Applies a change. Raises CounterUsed, Conflict, MailboxFull, StorageUnavailable.
 
+        For effects that are `effects.CHECKED_WHEN_STORED` it also raises SessionClosed.
+
         The same change again has no second effect, and the same outcome.
         """
 

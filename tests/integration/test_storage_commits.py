@@ -20,8 +20,16 @@ from pymongo.write_concern import WriteConcern
 from crypto_core import mailbox, sealed, suite
 from crypto_core.ids import Milliseconds, UserId, new_letter_id
 from crypto_core.letter import seal as seal_letter
-from repository_worker.effects import Change, MarkRead, Outcome, StoreLetter, StoreReceipt, StoreRegistration
-from repository_worker.errors import CounterUsed, MailboxFull, StorageError, StorageUnavailable
+from repository_worker.effects import (
+    Change,
+    CloseSession,
+    MarkRead,
+    Outcome,
+    StoreLetter,
+    StoreReceipt,
+    StoreRegistration,
+)
+from repository_worker.errors import CounterUsed, MailboxFull, SessionClosed, StorageError, StorageUnavailable
 from repository_worker.local_mongo import LocalMongo, find_mongod
 from repository_worker.storage import commits, documents, driver, heads
 from repository_worker.storage.chains import Quota
@@ -263,6 +271,21 @@ class TestReading:
             numbers += [each.entry.number for each in found]
         assert numbers == list(range(1, 9))
 
+    def test_a_page_with_a_gap_is_read_again(self, storage, monkeypatch):
+        """A query is no snapshot: what it passed by before it was there may be missing before what came later."""
+        storage.commit_all(letters(4))
+        everything, reads = storage._mailboxes._everything, []
+
+        def with_a_gap(*arguments, **options):
+            page = everything(*arguments, **options)
+            reads.append(page)
+            return page if len(reads) > 1 else replace(page, entries=(*page.entries[:1], *page.entries[2:]))
+
+        monkeypatch.setattr(storage._mailboxes, "_everything", with_a_gap)
+        page = storage.page(JOAO, 0, 10, unread_only=False, views=False)
+        assert [each.entry.number for each in page.entries] == [1, 2, 3, 4]
+        assert len(reads) == 2
+
     def test_nothing_beyond_the_head(self, storage, open_storage):
         """What the head pins is what was read, also while others write."""
         other, ended = open_storage(), threading.Event()
@@ -325,36 +348,38 @@ class TestTwoWorkers:
         assert [each.entries[1].entry.number for each in outcomes] == [1, 2, 3, 4, 5]
         assert len(chain(storage, JOAO)) == 5
         assert [each.entry.routing.author for each in chain(storage, JOAO)] == [JOAO, JOAO, MARIA, MARIA, MARIA]
-        second = [command for name, command in watch.started_ if name == "insert"][1]
-        assert len(second["documents"]) == 3
+        insertions = [command for name, command in watch.started_ if name == "insert"]
+        assert len(insertions[1]["documents"]) == 3
+        looks = [command["readConcern"] for name, command in watch.started_ if name == "find"]
+        assert "afterClusterTime" in looks[1]  # what was met is waited for
 
     @staticmethod
     def meet(storage, monkeypatch, work) -> None:
         """Has `work` done once, after the next look of `storage` and before its insertion."""
-        ends = storage._heads.ends
+        look = storage._heads.look
 
-        def ends_and_then(*arguments):
-            found = ends(*arguments)
-            monkeypatch.setattr(storage._heads, "ends", ends)
+        def look_and_then(*arguments):
+            found = look(*arguments)
+            monkeypatch.setattr(storage._heads, "look", look)
             work()
             return found
 
-        monkeypatch.setattr(storage._heads, "ends", ends_and_then)
+        monkeypatch.setattr(storage._heads, "look", look_and_then)
 
     def test_who_always_loses_gives_back_and_nothing_is_lost(self, storage, open_storage, monkeypatch):
         other, used = open_storage(), iter(range(500, 10_000))
         monkeypatch.setattr(commits, "MEETINGS", 5)
-        ends = storage._heads.ends
+        look = storage._heads.look
 
-        def ends_too_late(*arguments):
-            found = ends(*arguments)
+        def look_too_late(*arguments):
+            found = look(*arguments)
             other.commit_all(letters(1, first=next(used), sender=BRUNO))
             return found
 
-        monkeypatch.setattr(storage._heads, "ends", ends_too_late)
+        monkeypatch.setattr(storage._heads, "look", look_too_late)
         ours = letters(2)
         assert [type(each) for each in storage.commit_all(ours)] == [StorageUnavailable] * 2
-        monkeypatch.setattr(storage._heads, "ends", ends)
+        monkeypatch.setattr(storage._heads, "look", look)
         assert [type(each) for each in storage.commit_all(ours)] == [Outcome] * 2
         assert len(chain(storage, JOAO)) == 7
 
@@ -402,6 +427,16 @@ class TestFailures:
             storage.commit_all(ours)
         assert not storage._heads._known
         assert [type(each) for each in storage.commit_all(ours)] == [Outcome] * 3
+        assert len(chain(storage, JOAO)) == 3
+
+    def test_what_comes_before_a_refused_one_is_not_acknowledged_either(self, storage, database):
+        """One of the batch is refused and the others are not confirmed: nobody may say that they are stored."""
+        (change,) = letters(1)
+        ours = [*letters(2, first=20), change, change]
+        error = {"code": 64, "errmsg": "waiting for replication timed out", "errInfo": {"wtimeout": True}}
+        with failing(database, failCommands=["insert"], writeConcernError=error), pytest.raises(StorageUnavailable):
+            storage.commit_all(ours)
+        assert [type(each) for each in storage.commit_all(ours)] == [Outcome] * 4
         assert len(chain(storage, JOAO)) == 3
 
     def test_a_mark_that_was_not_stored_is_not_acknowledged(self, storage, database):
@@ -495,6 +530,11 @@ class TestRepeats:
         assert [each.request_hash for each in states] == [counter(20).request_hash, None]
         assert not storage.received(JOAO, MARIA, id_of(sent)).unread
 
+    def test_a_closed_session_stores_nothing_more(self, storage):
+        storage.commit(Change(CloseSession(SESSION), counter(50)))
+        assert [type(each) for each in storage.commit_all(letters(2))] == [SessionClosed] * 2
+        assert len(chain(storage, JOAO)) == 0
+
     def test_a_counter_is_taken_once_whatever_it_was_used_for(self, storage):
         (sent,) = letters(1)
         storage.commit(sent)
@@ -579,7 +619,7 @@ class TestQuotas:
         (first,) = letters(1)
         outcome = small.commit(first)
         assert small.commit(first) == outcome
-        assert small.commit(replace(first, repeated=True)) == outcome
+        assert small.commit(replace(first, counter=counter(11))) == outcome
 
     def test_one_full_mailbox_of_several_refuses_the_letter_for_all(self, storage, open_storage):
         small = open_storage(quota=Quota(entries=1))

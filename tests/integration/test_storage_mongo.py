@@ -378,7 +378,7 @@ class TestBatches:
                 Change(StoreLetter(sealed.read(sealed.LETTER, another.head), another.body, NOW), counter(5)),
                 Change(self.letter(), counter(4, "another request")),
                 Change(stranger, counter(6)),
-                Change(LETTER_EFFECT, counter(4), repeated=True),
+                Change(LETTER_EFFECT, counter(4)),
                 good[1],
             ]
         )
@@ -392,7 +392,7 @@ class TestBatches:
         changes = self.changes(3)
         first = storage.commit_all(changes)
         assert storage.commit_all(changes) == first
-        assert storage.commit_all([replace(each, repeated=True) for each in changes]) == first
+        assert storage.commit_all(changes[::-1]) == first[::-1]
         assert len(chain(storage, MARIA)) == 3
 
     @pytest.mark.usefixtures("people")

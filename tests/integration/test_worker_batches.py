@@ -22,6 +22,7 @@ from repository_worker.metrics import Metrics
 from repository_worker.pipeline import BATCHED_BYTES, Handled, Message, Verdict
 from repository_worker.settings import Settings
 from repository_worker.stack import PrivateStack
+from repository_worker.storage.chains import Quota
 from repository_worker.transport.consumer import Consumer, ConsumerSettings, _Link
 from tests.support.wire import Citizen, Wire, now_ms
 
@@ -104,6 +105,29 @@ def test_each_message_of_a_batch_has_its_own_end(pipeline, people):
         assert refusal.value.code is code
     numbers = [each.entry.number for each in other.ask(commands.All(0, heads=False), commands.BoxResult).entries]
     assert numbers == [1, 2, 3]
+
+
+def test_a_full_mailbox_is_refused_and_nothing_is_stored(pipeline, people, monkeypatch):
+    (maria, wire), (joao, other) = people
+    made = other.letter(joao, [joao], b"text")
+    assert other.ask(commands.Send(made.head, made.body), commands.SendResult).letter  # two entries more than Maria has
+    counts = [len(who.ask(commands.All(0, heads=False), commands.BoxResult).entries) for who in (wire, other)]
+    assert counts[1] > counts[0]
+    monkeypatch.setattr(pipeline._storage._commits, "_quota", Quota(entries=counts[0] + 1))
+    made = other.letter(joao, [maria], b"text")
+    own = asked(other, commands.Send(made.head, made.body))
+    another = asked(wire, send(people))
+    ends = pipeline.handle_batch([own[0], another[0]])
+    for (_, data, nonce), end, who, said in (
+        (own, ends[0], other, "your own mailbox is full"),
+        (another, ends[1], wire, f"the mailbox of {joao.user.hex()} is full"),
+    ):
+        with pytest.raises(commands.RefusedByRepository) as refusal:
+            who.opened(end.reply.body, data, nonce, commands.SendResult)
+        assert refusal.value.code is ErrorCode.TOO_LARGE
+        assert said in str(refusal.value)
+    after = [len(who.ask(commands.All(0, heads=False), commands.BoxResult).entries) for who in (wire, other)]
+    assert after == counts
 
 
 def test_what_takes_long_leaves_the_batch(pipeline, people, stack):

@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pika
 import pika.exceptions
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from broker_config import limits, names
 from broker_config.errors import BrokerError, BrokerRefused, BrokerSettingsInvalid, BrokerUnreachable
@@ -165,7 +166,8 @@ def _open(parameters: pika.ConnectionParameters, settings: ConnectionSettings) -
         raise _refused(settings, "does not let the account into this virtual host") from e
     except pika.exceptions.ConnectionClosedByBroker as e:
         raise _refused(settings, f"closed the connection at once: {e.reply_text}") from e
-    except (pika.exceptions.AMQPError, OSError) as e:
+    # A broker that accepts and then says nothing ends in an error that is none of pika's AMQP errors.
+    except (pika.exceptions.AMQPError, AMQPConnectorException, OSError) as e:
         raise _unreachable(settings, e) from e
 
 

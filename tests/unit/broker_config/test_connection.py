@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from broker_config import limits
 from broker_config.administration import Administration
 from broker_config.connection import (
     ConnectionSettings,
@@ -141,3 +142,13 @@ def test_a_missing_certificate_file_is_a_setting_to_mend(tmp_path):
 def test_no_management_interface_is_unreachable():
     with pytest.raises(BrokerUnreachable):
         Administration(f"http://127.0.0.1:{free_ports(1)[0]}", "a", "b").accounts()
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "amqps"])
+def test_a_broker_that_accepts_and_says_nothing_is_unreachable(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """A frozen broker: the kernel still accepts for it."""
+    monkeypatch.setattr(limits, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        settings = parse_amqp_url(f"{scheme}://maria:segredo@127.0.0.1:{frozen.getsockname()[1]}/smr")
+        with pytest.raises(BrokerUnreachable, match="no broker answers"):
+            connect(settings, attempts=1)

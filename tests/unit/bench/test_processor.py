@@ -10,7 +10,7 @@ from bench import mailboxes, processor
 from bench.people import Citizen
 from bench.plan import FEWEST, messages_of_a_run
 from bench.world import cpu_seconds, resident_bytes
-from crypto_core.ids import repository_id
+from crypto_core.ids import UserId, repository_id
 from repository_worker.metrics import Stage
 
 
@@ -41,9 +41,10 @@ def test_processor_time_and_memory_of_this_process():
     assert resident_bytes(os.getpid()) > 1024 * 1024
 
 
-def test_copies_of_an_entry_are_new_letters_of_which_the_newest_are_unread():
-    template = {"_id": 1, "number": 2, "letter": b"l" * 16, "hash": b"h" * 32, "unread": False, "kind": "received"}
-    copies = [mailboxes._entry(template, number, 100) for number in range(3, 101)]
-    assert all("_id" not in each and each["kind"] == "received" for each in copies)
-    assert len({each["letter"] for each in copies}) == len({each["hash"] for each in copies}) == len(copies)
-    assert [each["number"] for each in copies if each["unread"]] == list(range(91, 101))
+def test_copies_of_a_letter_are_new_letters_of_which_the_newest_are_unread():
+    owner = UserId(b"o" * 28)
+    letter = {"_id": b"1", "author": b"a" * 28, "letter": b"l" * 16, "ciphertext": b"c", "body": b"b", "time": 7}
+    copies = [mailboxes._copy(letter, owner, number, 100, 0) for number in range(3, 101)]
+    assert all((each["author"], each["time"], each["body"]) == (b"a" * 28, 7, b"b") for each in copies)
+    assert len({each["letter"] for each in copies}) == len({each["_id"] for each in copies}) == len(copies)
+    assert [each["entries"][0]["number"] for each in copies if each["unread"]] == list(range(91, 101))

@@ -20,7 +20,7 @@ from typing import Self
 
 from client import session
 from client.commands import block as block_command
-from client.commands import box, card, key, pending, proof, read, receipt, register, send, status
+from client.commands import box, card, key, pending, proof, read, receipt, register, renew, send, status
 from client.commands import init as init_command
 from client.commands import people as people_command
 from client.commands.block import BlockedPerson
@@ -34,6 +34,7 @@ from client.commands.proof import Judgement, KeptAlarm, Proof
 from client.commands.read import ReadLetter
 from client.commands.receipt import ReceiptSent
 from client.commands.register import Registered
+from client.commands.renew import Renewed
 from client.commands.send import Sent
 from client.commands.status import LetterStatus
 from client.context import Context
@@ -75,6 +76,19 @@ class Repository:
         """Makes the citizen of the card known to the repository."""
         with boundary():
             return register.register(self._context)
+
+    def renew(self, former: str | None = None, former_card: Callable[[], bool] = lambda: False) -> Renewed:
+        """Binds the new card in the reader to the registration of the card before it.
+
+        `former_card` is called when that one is in no reader, and answers whether it is now.
+        """
+        with boundary():
+            return renew.renew(self._context, former, former_card)
+
+    def history(self, who: str) -> FoundPerson:
+        """A person, by exact id or confirmed name, with all earlier cards: each renewal is verified here."""
+        with self._work():
+            return people_command.history(self._context, who)
 
     def people(self, query: str = "") -> tuple[FoundPerson, ...]:
         """Registered people whose name contains `query`, each verified here."""

@@ -20,7 +20,7 @@ from crypto_core.ids import UserId
 from crypto_core.moments import to_datetime
 from pki import cades, identity
 from pki.errors import SeveralCards
-from pki.signers import Card, CardKeyUse, CardSettings, PinRequest, list_cards
+from pki.signers import Card, CardInfo, CardKeyUse, CardSettings, PinRequest, list_cards
 
 KeepAlive = Callable[[], AbstractContextManager[None]]
 
@@ -99,12 +99,32 @@ def _open(settings: CardSettings, owner: UserId | None, pin: Callable[[PinReques
 
 def slot_of(settings: CardSettings, user: UserId) -> int | None:
     """The slot of this citizen's card among those that the settings allow; None where it is not there."""
+    return next((info.slot for info, owner in _citizens(settings) if owner == user), None)
+
+
+def slot_of_another(settings: CardSettings, user: UserId) -> int:
+    """The slot of the only card that is not this citizen's. Raises CardProblem."""
+    found = [info.slot for info, owner in _citizens(settings) if owner is not None and owner != user]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CardProblem(
+            "There are several cards that could be the new one.",
+            "Nothing was bound to a card that you did not mean.",
+            "Take the others out, or name it: smr --card LABEL or --slot N.",
+        )
+    raise CardProblem(
+        "The only card here is the one that you registered with.",
+        "The new card has to sign that it renews it.",
+        "Insert the new card, in another reader or in place of this one.",
+    )
+
+
+def _citizens(settings: CardSettings) -> Iterator[tuple[CardInfo, UserId | None]]:
     for info in list_cards(settings):
         with Card.open(replace(settings, slot=info.slot)) as card:
             certificate = card.certificate(CardKeyUse.AUTHENTICATION)
-        if certificate is not None and _user(certificate) == user:
-            return info.slot
-    return None
+        yield info, _user(certificate) if certificate is not None else None
 
 
 def _user(authentication: x509.Certificate) -> UserId:

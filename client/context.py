@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -17,13 +18,14 @@ from broker_config import enrolment, names
 from broker_config.connection import ConnectionSettings, parse_amqp_url
 from broker_config.names import Installation
 from client.cards import OpenCard, open_card
-from client.errors import CheckFailed, NotAllowed
+from client.errors import CheckFailed, NotAllowed, Usage
 from client.settings import Settings
 from client.state import counters, keystore, pin
 from client.state.home import Home
 from client.state.keystore import BrokerAccount, Keys
 from client.state.outbox import Outbox, Pending, Sealed
 from client.state.people import People
+from client.state.renewals import Renewals
 from client.state.session import LiveSession, SessionStore
 from client.transport import Transport
 from crypto_core import commands, envelope, ids
@@ -71,11 +73,13 @@ class Context:
         self.settings = settings
         self.home = Home(settings.home)
         self.people = People(self.home)
+        self.renewals = Renewals(self.home)
         self.outbox = Outbox(self.home)
         self.sessions = SessionStore(self.home, settings.memory)
         self._transport: Transport | None = None
         self._successors: dict[SessionId, LiveSession] = {}
         self._keys: Keys | None = None
+        self.reading: LiveSession | None = None  #: a session for an earlier card's mailbox, never kept on disk
 
     def now(self) -> Milliseconds:
         return self.settings.clock()
@@ -125,6 +129,36 @@ class Context:
                 f"Give the operator its name, {installation}, and take the file: smr init --enrolment FILE.",
             )
         return parse_amqp_url(address)
+
+    @contextmanager
+    def card_in(self, slot: int, called: str) -> Iterator[OpenCard]:
+        """The card in that slot, whoever's it is; `called` when its PIN is asked for. Raises CardError, CardProblem."""
+        pin = self.settings.pin
+        settings = replace(
+            self.settings,
+            card=replace(self.settings.card, slot=slot, token_label=None),
+            pin=lambda use: pin(f"{called}: {use}"),
+        )
+        with open_card(settings, None, self._alive) as card:
+            yield card
+
+    @cached_property
+    def former(self) -> UserId | None:
+        """Whose mailbox is read: None for the citizen's own, else that of an earlier card. Raises Usage."""
+        text = self.settings.former
+        if text is None:
+            return None
+        owner = self.home.owner()
+        cards = self.renewals.former(owner) if owner else ()
+        found = [user for user in cards if text and user.hex().startswith(text.strip().lower())]
+        if len(found) != 1:
+            shown = ", ".join(user.hex() for user in cards) or "none"
+            raise Usage(
+                f"{text!r:.80} does not name one earlier card of this home.",
+                "Its mailbox is read with the card that renews it.",
+                f"Give the beginning of its id. Earlier cards here: {shown}.",
+            )
+        return found[0]
 
     @contextmanager
     def card(self) -> Iterator[OpenCard]:

@@ -25,7 +25,7 @@ from client.errors import CheckFailed, NotFound
 from client.state.session import LiveSession
 from crypto_core import commands, documents, limits
 from crypto_core.commands import ErrorCode, Person, RefusedByRepository
-from crypto_core.documents import Party, Registration, SignedDocument
+from crypto_core.documents import Party, Registration, Renewal, SignedDocument, SignedRenewal
 from crypto_core.errors import BindingMismatch
 from crypto_core.evidence import Evidence
 from crypto_core.ids import Digest, Milliseconds, UserId
@@ -51,6 +51,7 @@ class VerifiedPerson:
     signature: x509.Certificate | None
     intermediates: tuple[x509.Certificate, ...]
     accepted: Milliseconds
+    renewal: SignedRenewal | None = None  #: not verified yet: see `client.renewals`
 
     @property
     def party(self) -> Party:
@@ -100,6 +101,7 @@ def verify_form(context: Context, person: Person) -> VerifiedPerson:
         signature=signature,
         intermediates=tuple(identity.load_certificate(each) for each in person.intermediates),
         accepted=person.accepted,
+        renewal=person.renewal,
     )
 
 
@@ -118,6 +120,23 @@ def verify_current(context: Context, person: Person) -> VerifiedPerson:
 
 def look_up(context: Context, session: LiveSession, user: UserId) -> VerifiedPerson:
     """The current registration of one exact id. Raises NotFound, or what `verify_current` raises."""
+    return verify_current(context, record(context, session, user))
+
+
+def look_up_former(context: Context, session: LiveSession, user: UserId) -> VerifiedPerson:
+    """The last registration of a card that may have run out or been revoked: verified but for its validity now."""
+    verified = verify_form(context, record(context, session, user))
+    context.people.note(verified.user, verified.name, verified.registration.revision, verified.document)
+    return verified
+
+
+def former_of(context: Context, signed: SignedRenewal) -> UserId:
+    """Whose card a renewal is said to renew: to be verified. Raises ProtocolError."""
+    return documents.decode(Renewal, signed.document, context.repository).former.user
+
+
+def record(context: Context, session: LiveSession, user: UserId) -> Person:
+    """What the repository shows under one exact id, not verified yet. Raises NotFound, CheckFailed."""
     found = _people(context, session, commands.List(user=user, query=None, history=False, after=None))
     if not found:
         raise NotFound(
@@ -131,7 +150,7 @@ def look_up(context: Context, session: LiveSession, user: UserId) -> VerifiedPer
             "A letter could go to the wrong person.",
             "Do not use this repository before the operator has explained it.",
         )
-    return verify_current(context, found[0])
+    return found[0]
 
 
 class Registry:

@@ -43,7 +43,15 @@ class SessionInfo:
 
 
 def require(context: Context) -> LiveSession:
-    """The kept session of the home's citizen while it is usable, else a new one (card, PIN and passphrase)."""
+    """The kept session of the home's citizen while it is usable, else a new one (card, PIN and passphrase).
+
+    For the mailbox of an earlier card: one of this run alone.
+    """
+    if context.former is not None:
+        reading = context.reading
+        if reading is None or reading.repository_key != context.descriptor.signing_key:
+            reading = context.reading = _open_former(context, context.former)
+        return reading
     kept = _usable(context)
     if kept is not None:
         return kept
@@ -164,7 +172,21 @@ def _open(context: Context) -> LiveSession:
     return live
 
 
-def _negotiate(context: Context, keys: Keys, card: OpenCard | None) -> negotiation.Session:
+def _open_former(context: Context, former: UserId) -> LiveSession:
+    """A session for the mailbox of an earlier card, with the card that renews it: it reads, and writes nothing."""
+    keys = context.unlock()
+    with context.card() as card:
+        if card.user != context.home.owner():
+            context.home.claim(card.user)  # which refuses
+        active = _negotiate(context, keys, card, former)
+    if active.user != former:
+        raise NotAllowed("The repository opened the session for somebody else.", "It was not used.")
+    own = identity.look_up_former(context, _live(active, keys, None), former)
+    return _live(active, keys, own_registration(own))
+
+
+def _negotiate(context: Context, keys: Keys, card: OpenCard | None, user: UserId | None = None) -> negotiation.Session:
+    """Phases 1 to 4, with a login for `user` (None: the card's own) where there is a card."""
     transport = context.transport(keys.app_key.public.raw, keys.account)
     with context.settings.waiting("the repository"):
         current = _refresh_descriptor(context, keys.app_key, keys.account)
@@ -172,7 +194,7 @@ def _negotiate(context: Context, keys: Keys, card: OpenCard | None) -> negotiati
         answered = transport.exchange(sent.hello, sent.answered)
     login = None
     if card is not None:
-        login = card.sign(answered.login_document(card.user, context.now()), CardKeyUse.AUTHENTICATION)
+        login = card.sign(answered.login_document(user or card.user, context.now()), CardKeyUse.AUTHENTICATION)
     confirm = answered.confirm(login, context.now())
     try:
         with context.settings.waiting("the repository"):

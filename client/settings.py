@@ -70,5 +70,6 @@ class Settings:
     waiting: Waiting = silently
     clock: Callable[[], Milliseconds] = system_clock
     memory: Path | None = None
+    former: str | None = None  #: the beginning of the id of an earlier card, whose mailbox is to be read
     reply_seconds: float = REPLY_SECONDS  #: how long a reply is waited for
     allow_private_crl_hosts: bool = False  #: CRLs from loopback and private networks: for development only

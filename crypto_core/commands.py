@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, TypeVar
 
 from crypto_core import cbor, limits, schema, sealed, suite
-from crypto_core.documents import REVISION_MAX, SignedDocument
+from crypto_core.documents import REVISION_MAX, SignedDocument, SignedRenewal
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
 from crypto_core.ids import (
     NONCE_BYTES,
@@ -63,12 +63,16 @@ class RefusedByRepository(ProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Registers the citizen, or replaces their registration by a later revision."""
+    """Registers the citizen, or replaces their registration by a later revision.
+
+    `renewal` binds it to the registration of an earlier card of the same citizen.
+    """
 
     registration: SignedDocument
     authentication_certificate: CertificateField
     signature_certificate: CertificateField | None
     intermediates: Annotated[tuple[CertificateField, ...], Size(0, limits.CERTIFICATES)]
+    renewal: SignedRenewal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,11 @@ Command = Create | List | New | All | Send | Recv | Receipt | Status | Block | B
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One registration with what a reader needs to check it. `revision` 1 is the first."""
+    """One registration with what a reader needs to check it. `revision` 1 is the first.
+
+    `renewal`: which earlier card this one renews. `renewed_by`: which later card renews this one; a hint, which counts
+    only when the registration of that card was looked up and its renewal verified.
+    """
 
     user: UserIdField
     revision: Annotated[int, Range(1, REVISION_MAX)]
@@ -161,6 +169,8 @@ class Person:
     signature_certificate: CertificateField | None
     intermediates: Annotated[tuple[CertificateField, ...], Size(0, limits.CERTIFICATES)]
     accepted: MomentField
+    renewal: SignedRenewal | None = None
+    renewed_by: UserIdField | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,18 @@ class SignedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedRenewal:
+    """A renewal with the detached CMS signature of the new card, and that of the former one where it was at hand.
+
+    Nothing of it is verified yet.
+    """
+
+    document: Annotated[bytes, Size(2, limits.DOCUMENT_BYTES)]
+    signature: Annotated[bytes, Size(1, limits.SIGNATURE_BYTES)]
+    former_signature: Annotated[bytes, Size(1, limits.SIGNATURE_BYTES)] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
     """Binds one session to one citizen. Signed with the authentication key."""
 
@@ -90,6 +102,25 @@ class Party:
 
     user: UserIdField
     registration: DigestField
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Says that `user` is a renewed card of the citizen who registered as `former`, with that one's last registration.
+
+    Signed with the new card's authentication key, and with the former one's where that card is still at hand.
+    """
+
+    TYPE: ClassVar[str] = "renewal"
+
+    repository: RepositoryIdField
+    user: UserIdField
+    former: Party
+    time: MomentField
+
+    def __post_init__(self) -> None:
+        if self.user == self.former.user:
+            raise Malformed("a card cannot renew itself")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +177,8 @@ class ReadingReceipt:
     time: MomentField
 
 
-Document = Login | Registration | Letter | ReadingReceipt
-D = TypeVar("D", Login, Registration, Letter, ReadingReceipt)
+Document = Login | Registration | Renewal | Letter | ReadingReceipt
+D = TypeVar("D", Login, Registration, Renewal, Letter, ReadingReceipt)
 
 
 def encode(document: Document) -> bytes:

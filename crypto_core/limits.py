@@ -26,6 +26,7 @@ CERTIFICATES: Final = 8  #: certificates that travel with one registration
 # Letters
 BODY_BYTES: Final = 8 * MIB  #: the body of a letter, before sealing
 SUBJECT_BYTES: Final = 1 * KIB  #: the subject, UTF-8
+RENEWALS: Final = 16  #: cards of one citizen that renew each other, one after the other
 RECIPIENTS: Final = 64  #: recipients of one letter, its sender not counted
 HEAD_BYTES: Final = 192 * KIB  #: the head part of a letter, before sealing
 SEALED_HEAD_BYTES: Final = 512 * KIB  #: a sealed head with the key wraps of all recipients

@@ -120,6 +120,16 @@ def same_citizen(
         )
 
 
+def require_same_holder(former: x509.Certificate, current: x509.Certificate) -> None:
+    """Refuse unless two authentication certificates name one citizen: civil number and country. CertificateError."""
+    if civil_number(former) != civil_number(current) or _country(former) != _country(current):
+        raise CertificateError(
+            "The new card and the former one name different citizens.",
+            "Somebody else could take over a registration.",
+            "Use two cards of one citizen.",
+        )
+
+
 def summary(certificate: x509.Certificate) -> CertificateSummary:
     """The certificate for display. Raises CertificateError when it is not a citizen's."""
     return CertificateSummary(

@@ -140,6 +140,20 @@ class IdentityValidator:
         enclosure = self._revocation.enclose(paths, now, max_bytes, max_items)
         return replace(enclosure, left_out=enclosure.left_out + without)
 
+    def trace(
+        self,
+        certificate: x509.Certificate,
+        extra_intermediates: Iterable[x509.Certificate],
+        moment: datetime,
+        purpose: Purpose,
+    ) -> PathResult:
+        """The path of a certificate at that moment, revocation aside: whom the state named, not whether it still holds.
+
+        Never raises for a bad certificate.
+        """
+        asked = _Asked(self._helpers(extra_intermediates), moment, moment, replace(self.policy, purpose=purpose))
+        return self._find(certificate, asked)
+
     def _helpers(self, extra: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
         return (*self.trust_store.intermediates, *list(extra)[:INTERMEDIATES_MAX])
 

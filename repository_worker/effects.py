@@ -18,10 +18,14 @@ from crypto_core.sealed import SealedObject
 
 @dataclass(frozen=True, slots=True)
 class StoreRegistration:
-    """A checked registration. `searchable_name` is the certificate's name as `people.fold` writes it."""
+    """A checked registration. `searchable_name` is the certificate's name as `people.fold` writes it.
+
+    `renews` is whom the person's renewal, if there is one, names as the former card.
+    """
 
     person: Person
     searchable_name: str
+    renews: UserId | None = None
 
 
 @dataclass(frozen=True, slots=True)

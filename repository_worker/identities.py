@@ -35,6 +35,15 @@ class Validator(Protocol):
     ) -> PathResult:
         """The answer about a certificate used at `moment` (None: now); never raises for a bad one."""
 
+    def trace(
+        self,
+        certificate: x509.Certificate,
+        extra_intermediates: Iterable[x509.Certificate],
+        moment: datetime,
+        purpose: Purpose,
+    ) -> PathResult:
+        """The path of a certificate at that moment, revocation aside."""
+
 
 def read_certificate(der: bytes) -> x509.Certificate:
     """A certificate that somebody sent. Raises Refused."""

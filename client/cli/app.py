@@ -48,6 +48,12 @@ key_app = typer.Typer(help="The sealing key's life; old keys keep opening old le
 app.add_typer(session_app, name="session")
 app.add_typer(key_app, name="key")
 
+FormerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--former", metavar="ID", help="In the mailbox of your card before its renewal; a beginning of its id."
+    ),
+]
 Letter = Annotated[str, typer.Argument(metavar="LETTER", help="The id of a letter, or an unambiguous beginning of it.")]
 
 Person = Annotated[str, typer.Argument(metavar="WHO", help="An id, or the name of a confirmed person.")]
@@ -133,6 +139,36 @@ def register(run: Run) -> View:
     return views.registered(run.repository.register())
 
 
+@command(app, "renew")
+def renew(
+    run: Run,
+    former: Annotated[
+        str | None, typer.Option(metavar="ID", help="The card that was renewed; by default the one of this home.")
+    ] = None,
+    new_card_only: Annotated[
+        bool, typer.Option("--new-card-only", help="The former card is gone: do not ask.")
+    ] = False,
+) -> View:
+    """Bind a renewed card to the registration of the card before it."""
+    from client.cli import views
+
+    def former_card() -> bool:
+        asked = "Is the former card at hand? Put it into a reader, then say yes; no renews with the new card alone."
+        return not new_card_only and run.ask(asked)
+
+    return views.renewed(run.repository.renew(former, former_card))
+
+
+@command(app, "history")
+def history(
+    run: Run, who: Annotated[str, typer.Argument(metavar="WHO", help="An id, or the name of a confirmed person.")]
+) -> View:
+    """Show a person's cards, the earlier ones too; each renewal is verified here."""
+    from client.cli import views
+
+    return views.history(run.repository.history(who))
+
+
 @command(app, "people")
 def people(
     run: Run, query: Annotated[str, typer.Argument(metavar="[QUERY]", help="Part of a name, or an exact id.")] = ""
@@ -187,18 +223,20 @@ def blocked(run: Run) -> View:
 
 
 @command(app, "new")
-def new(run: Run) -> View:
+def new(run: Run, former: FormerOption = None) -> View:
     """List letters that were not read yet, without fetching or marking them."""
     from client.cli import views
 
+    run.former = former
     return views.letters(run.repository.new(), only_new=True)
 
 
 @command(app, "list")
-def list_(run: Run) -> View:
+def list_(run: Run, former: FormerOption = None) -> View:
     """List all letters, received and sent."""
     from client.cli import views
 
+    run.former = former
     return views.letters(run.repository.letters(), only_new=False)
 
 
@@ -221,6 +259,7 @@ def read(
     letter: Letter,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the body to a new file.")] = None,
     no_receipt: Annotated[bool, typer.Option("--no-receipt", help="Do not confirm to the sender.")] = False,
+    former: FormerOption = None,
 ) -> View:
     """Read a letter, and confirm it to its sender unless declined."""
     from client.cli import views
@@ -229,6 +268,7 @@ def read(
 
     if output is not None and output.exists():
         raise Usage(f"{output} exists already.", "It is never written over.", "Choose another name.")
+    run.former = former
     found = run.repository.read(letter)
     if output is not None:
         _write_new(output, found.body)
@@ -256,10 +296,11 @@ def receipt(run: Run, letter: Letter) -> View:
 
 
 @command(app, "status")
-def status(run: Run, letter: Letter) -> View:
+def status(run: Run, letter: Letter, former: FormerOption = None) -> View:
     """Show what became of a letter of yours: your copy and every receipt, each verified now."""
     from client.cli import views
 
+    run.former = former
     return views.status(run.repository.status(letter))
 
 

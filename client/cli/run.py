@@ -77,6 +77,7 @@ class Run:
 
         self.options = options
         self.screen: Screen = Screen(as_json=options.as_json)
+        self.former: str | None = None  #: the beginning of an earlier card's id, whose mailbox is read
         self._repository: Repository | None = None
 
     @property
@@ -126,6 +127,7 @@ class Run:
             risk_last_try=lambda: self.ask("One try of this card's PIN is left; a wrong PIN locks it. Go on?"),
             waiting=self.screen.waiting,
             memory=memory_folder(),
+            former=self.former,
             reply_seconds=_seconds("SMR_REPLY_SECONDS", REPLY_SECONDS),
             allow_private_crl_hosts=os.environ.get("SMR_ALLOW_PRIVATE_CRL_HOSTS") == "1",
         )

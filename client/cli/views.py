@@ -13,11 +13,12 @@ from client.commands.box import ListedLetter
 from client.commands.card import CardReport, CardsReport
 from client.commands.init import Enrolled, Installed
 from client.commands.key import KeySummary
-from client.commands.people import FoundPerson
+from client.commands.people import FormerCard, FoundPerson
 from client.commands.proof import Contradiction, Judgement, KeptAlarm, Proof
 from client.commands.read import ReadLetter
 from client.commands.receipt import ReceiptSent
 from client.commands.register import Registered
+from client.commands.renew import Renewed
 from client.commands.send import Sent
 from client.commands.status import LetterStatus, ReceiptStatus, Verdict
 from client.errors import Check, ClientError, ExitCode
@@ -119,6 +120,37 @@ def registered(found: Registered) -> View:
     )
 
 
+def renewed(found: Renewed) -> View:
+    how = "both cards have signed that" if found.both_cards else "by the civil number, the former card is gone"
+
+    def show(screen: Screen) -> None:
+        state = "renews" if found.changed else "renewed already"
+        screen.line(f"{screen.mark(True)} Your new card {state} the card {found.former.hex()[:12]}...: {how}.")
+        screen.pairs([("id", found.registered.user.hex()), ("before", found.former.hex())])
+        screen.line("Others write to your new card from now on; they are asked to confirm it once.")
+        screen.line(f"Letters to the card before: smr list --former {found.former.hex()[:12]}")
+
+    data = {
+        "user_id": found.registered.user.hex(),
+        "name": found.registered.name,
+        "revision": found.registered.revision,
+        "former": found.former.hex(),
+        "former_name": found.former_name,
+        "both_cards": found.both_cards,
+        "changed": found.changed,
+    }
+    return View(data, show)
+
+
+def history(found: FoundPerson) -> View:
+    def show(screen: Screen) -> None:
+        screen.pairs([(name, safe_text(value)) for name, value in person_lines(found)])
+        if not found.former:
+            screen.line("This is the first card: it renews none.")
+
+    return View(person_json(found), show)
+
+
 def people(found: Sequence[FoundPerson]) -> View:
     def show(screen: Screen) -> None:
         if not found:
@@ -168,7 +200,16 @@ def person_lines(found: FoundPerson) -> list[tuple[str, str]]:
         ("key", found.key_kind),
         ("registered", moment(found.registered) if found.registered else ""),
         ("id", found.user.hex()),
+        *(("renews", _former_line(each)) for each in found.former),
     ]
+
+
+def _former_line(card: FormerCard) -> str:
+    how = "both cards signed it" if card.both_cards else "same civil number, same root; the former card was gone"
+    name = f"{card.name}, whom you confirmed," if card.confirmed else card.name
+    return (
+        f"{name} {card.user.hex()[:12]}..., registered {moment(card.registered)}, until {moment(card.renewed)}: {how}"
+    )
 
 
 def person_json(found: FoundPerson) -> dict[str, Any]:
@@ -184,6 +225,17 @@ def person_json(found: FoundPerson) -> dict[str, Any]:
         "key": found.key_kind or None,
         "revision": found.revision or None,
         "registered_at": json_moment(found.registered),
+        "former": [
+            {
+                "user_id": each.user.hex(),
+                "name": each.name,
+                "confirmed": each.confirmed,
+                "registered_at": json_moment(each.registered),
+                "renewed_at": json_moment(each.renewed),
+                "both_cards": each.both_cards,
+            }
+            for each in found.former
+        ],
     }
 
 

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from client import identity, naming, session
+from client import identity, naming, renewals, session
 from client.context import Context
 from client.errors import CheckFailed, ClientError, NotAllowed, safe_line
 from client.identity import VerifiedPerson
+from client.state.session import LiveSession
 from crypto_core import commands, limits
 from crypto_core.commands import Person
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import UserId
 from crypto_core.moments import to_datetime
 from pki.errors import PkiError
+
+
+@dataclass(frozen=True, slots=True)
+class FormerCard:
+    """An earlier card of the same citizen, as its renewal was verified. `confirmed`: its name was used here."""
+
+    user: UserId
+    name: str
+    confirmed: bool
+    registered: datetime
+    renewed: datetime
+    both_cards: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,7 @@ class FoundPerson:
     revision: int = 0
     registered: datetime | None = None
     signs_with_signature_key: bool = False
+    former: tuple[FormerCard, ...] = ()
 
 
 def people(context: Context, query: str = "") -> tuple[FoundPerson, ...]:
@@ -63,7 +77,8 @@ def confirm(context: Context, text: str, approve: Callable[[FoundPerson], bool])
     """Shows the certificate's details to `approve`; if it agrees, the name can be used from now on."""
     user = naming.parse_user(text)
     live = session.require(context)
-    shown = _found(identity.look_up(context, live, user), confirmed=False)
+    person = renewals.require_current(context, live, user)
+    shown = _with_former(context, live, person, confirmed=False)
     if not approve(shown):
         raise NotAllowed(
             f"{shown.name} was not confirmed.",
@@ -71,7 +86,33 @@ def confirm(context: Context, text: str, approve: Callable[[FoundPerson], bool])
             "Ask the person for their id, compare, and confirm again.",
         )
     context.people.confirm(user)
-    return _found(identity.look_up(context, live, user), confirmed=True)
+    context.people.retire([each.user for each in shown.former])
+    return replace(shown, confirmed=True)
+
+
+def history(context: Context, text: str) -> FoundPerson:
+    """A person with all earlier cards, each renewal verified here. `text`: an exact id or a confirmed name."""
+    user = naming.find_person(context.people, text)
+    live = session.require(context)
+    person = renewals.look_up_newest(context, live, user)
+    known = context.people.all().get(person.user)
+    return _with_former(context, live, person, confirmed=known is not None and known.confirmed)
+
+
+def _with_former(context: Context, live: LiveSession, person: VerifiedPerson, *, confirmed: bool) -> FoundPerson:
+    known = context.people.all()
+    former = tuple(
+        FormerCard(
+            user=each.former.user,
+            name=each.former.name,
+            confirmed=each.former.user in known and known[each.former.user].confirmed,
+            registered=to_datetime(each.former.accepted),
+            renewed=to_datetime(each.time),
+            both_cards=each.both_cards,
+        )
+        for each in renewals.history(context, live, person)
+    )
+    return replace(_found(person, confirmed=confirmed), former=former)
 
 
 def _judge(context: Context, person: Person, *, confirmed: bool) -> FoundPerson:

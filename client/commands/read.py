@@ -110,7 +110,7 @@ def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Open
         received_at=to_datetime(box.entry.time),
         number=box.entry.number,
         checks=tuple(judgement.checks),
-        receipt_possible=received,
+        receipt_possible=received and context.former is None,  # that card signs nothing any more
         receipt_sent=noted is not None and noted.receipt_sent,
     )
     return Opened(head, box.entry, position, shown)

@@ -47,25 +47,25 @@ def register(context: Context) -> Registered:
     keys = context.unlock()
     with context.card() as card:
         _require_owner(context, card)
-        chain = _require_good(context, card)
+        chain = require_good(context, card)
         live = session.anonymous(context)
-        known = _known(context, live, card.user)
+        known = known_as(context, live, card.user)
         if known is not None and _same(known, card, keys):
-            _adopt(context, known, keys)
+            adopt(context, known, keys)
             context.home.claim(card.user)
-            return _registered(known, changed=False)
-        return _registered(_create(context, live, card, chain, known, keys), changed=True)
+            return registered(known, changed=False)
+        return registered(_create(context, live, card, chain, known, keys), changed=True)
 
 
 def replace_registration(context: Context, keys: Keys) -> Registered:
     """The next revision with the current key of `keys`, in the citizen's own session."""
     live = session.require(context)
     with context.own_card(live) as card:
-        chain = _require_good(context, card)
+        chain = require_good(context, card)
         known = identity.look_up(context, live, card.user)
         person = _create(context, live, card, chain, known, keys)
     session.keep_own(context, live, session.own_registration(person), keys)
-    return _registered(person, changed=True)
+    return registered(person, changed=True)
 
 
 def _create(
@@ -76,9 +76,22 @@ def _create(
     known: VerifiedPerson | None,
     keys: Keys,
 ) -> VerifiedPerson:
+    command = prepare(context, card, chain, known, keys)
+    context.home.claim(card.user)
+    return submit(context, live, card.user, command)
+
+
+def prepare(
+    context: Context,
+    card: OpenCard,
+    chain: tuple[x509.Certificate, ...],
+    known: VerifiedPerson | None,
+    keys: Keys,
+) -> commands.Create:
+    """The next registration of the card's citizen, signed. `known` is the one that stands, None where there is none."""
     document = documents.encode(
         Registration(
-            repository=live.repository,
+            repository=context.repository,
             user=card.user,
             revision=known.registration.revision + 1 if known else 1,
             authentication_certificate=sha256(_der(card.authentication)),
@@ -88,15 +101,18 @@ def _create(
             time=context.now(),
         )
     )
-    command = commands.Create(
+    return commands.Create(
         registration=card.sign(document, CardKeyUse.AUTHENTICATION),
         authentication_certificate=_der(card.authentication),
         signature_certificate=_der(card.signature) if card.signature else None,
         intermediates=tuple(_der(each) for each in chain)[: limits.CERTIFICATES],
     )
-    context.home.claim(card.user)
+
+
+def submit(context: Context, live: LiveSession, user: UserId, command: commands.Create) -> VerifiedPerson:
+    """Has a registration accepted, and verifies that it is what the repository shows. Raises CheckFailed."""
     context.call(live, command)
-    person = identity.look_up(context, live, card.user)
+    person = identity.look_up(context, live, user)
     if person.document != command.registration.digest:
         raise CheckFailed(
             "The repository shows another registration of you than the one that it has just accepted.",
@@ -111,8 +127,8 @@ def _require_owner(context: Context, card: OpenCard) -> None:
         context.home.claim(card.user)  # refuses another citizen's card
 
 
-def _require_good(context: Context, card: OpenCard) -> tuple[x509.Certificate, ...]:
-    """The intermediates of both paths. Raises PathInvalid, CertificateError."""
+def require_good(context: Context, card: OpenCard) -> tuple[x509.Certificate, ...]:
+    """That the card is good now: the intermediates of both paths. Raises PathInvalid, CertificateError."""
     validate = context.validator.validate
     with context.settings.waiting("the revocation lists"):
         extra = card.card.certificates()
@@ -125,7 +141,8 @@ def _require_good(context: Context, card: OpenCard) -> tuple[x509.Certificate, .
     return tuple(found)
 
 
-def _known(context: Context, live: LiveSession, user: UserId) -> VerifiedPerson | None:
+def known_as(context: Context, live: LiveSession, user: UserId) -> VerifiedPerson | None:
+    """The registration that stands, None where there is none. Raises CheckFailed for one that was there before."""
     try:
         return identity.look_up(context, live, user)
     except NotFound:
@@ -144,7 +161,7 @@ def _same(known: VerifiedPerson, card: OpenCard, keys: Keys) -> bool:
     return same_signature and known.sealing.key_id in keys.by_id()
 
 
-def _adopt(context: Context, known: VerifiedPerson, keys: Keys) -> None:
+def adopt(context: Context, known: VerifiedPerson, keys: Keys) -> None:
     """Makes the registered sealing key the current one, after keys were restored."""
     if known.sealing.key_id != keys.current:
         passphrase = context.settings.passphrase("keystore")
@@ -154,7 +171,8 @@ def _adopt(context: Context, known: VerifiedPerson, keys: Keys) -> None:
         context.relock()
 
 
-def _registered(person: VerifiedPerson, *, changed: bool) -> Registered:
+def registered(person: VerifiedPerson, *, changed: bool) -> Registered:
+    """The result of registering. `changed` is false when it stood already."""
     return Registered(
         user=person.user,
         name=holder_name(person.authentication),

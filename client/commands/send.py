@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from client import identity, mailbox, naming, session
+from client import identity, mailbox, naming, renewals, session
 from client.context import Context
 from client.errors import CheckFailed, LocalState, TooLarge, Unreachable, Usage
 from client.identity import VerifiedPerson
@@ -63,7 +63,7 @@ def send(context: Context, to: Sequence[str], body: bytes, subject: str = "") ->
     if own is None or own_key is None:
         raise LocalState("The kept session is not of this version.", action="Close it: smr session close.")
     _require_limits(live, users, body)
-    people = [identity.look_up(context, live, user) for user in sorted(users)]
+    people = [_reader(context, live, user, me) for user in sorted(users)]
     draft = letter.draft(
         live.repository, ids.new_letter_id(), Party(me, own.document), users, context.now(), subject, body, _media(body)
     )
@@ -88,6 +88,11 @@ def send(context: Context, to: Sequence[str], body: bytes, subject: str = "") ->
             "Do not write it again: the next command sends it again, as soon as the repository answers.",
         ) from error
     return _sent(context, live, sent, people, own.signs_with_signature_key)
+
+
+def _reader(context: Context, live: LiveSession, user: UserId, me: UserId) -> VerifiedPerson:
+    """Somebody to write to: whose card was not renewed since."""
+    return identity.look_up(context, live, user) if user == me else renewals.require_current(context, live, user)
 
 
 def accepted(

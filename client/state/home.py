@@ -4,6 +4,7 @@ HOME/keystore.cose       app key, sealing keys and broker account, under the pas
 HOME/descriptor.cose     the repository's current descriptor
 HOME/pin.json            the operator root that was approved: its presence means that `init` has ended
 HOME/identity.json       whose home this is, from the first registration or login on
+HOME/renewals.json       which cards were renewed by which, of this citizen and of others, as verified here
 HOME/people.json         whom this citizen confirmed, and the highest registration seen of everybody
 HOME/session.cose        the kept session, sealed under a key that lies in memory only
 HOME/chain/              the citizen's own mailbox: entry hashes and the highest signed head
@@ -68,6 +69,10 @@ class Home:
         return self.path / "people.json"
 
     @property
+    def renewals(self) -> Path:
+        return self.path / "renewals.json"
+
+    @property
     def session(self) -> Path:
         return self.path / "session.cose"
 
@@ -128,8 +133,19 @@ class Home:
                 raise NotAllowed(
                     f"This home belongs to the citizen {owner.hex()}, and the card in the reader to {user.hex()}.",
                     "Mixing their keys and mailboxes would lose letters of both.",
-                    "Use the owner's card, or another home: smr --home DIR.",
+                    "Use the owner's card, or another home: smr --home DIR. If your card was renewed: smr renew.",
                 )
+
+    def pass_on(self, former: UserId, current: UserId) -> None:
+        """Makes this home, which is `former`'s, that of the card which renews it. Raises NotAllowed for another's."""
+        with self.lock("identity"):
+            if self.owner() not in (None, former, current):
+                raise NotAllowed(
+                    "This home belongs to another citizen than the one whose card was renewed.",
+                    "Mixing their keys and mailboxes would lose letters of both.",
+                    "Use the home of that citizen: smr --home DIR.",
+                )
+            files.save_document(self._identity, _Identity(current))
 
     def raise_alarm(self, alarm: Alarm, name: str) -> Path:
         """Keeps the evidence of a contradiction and says where."""

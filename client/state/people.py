@@ -7,6 +7,7 @@ letters go to a key that somebody else may hold: that is refused.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
@@ -72,6 +73,15 @@ class People:
             people[user] = replace(people[user], confirmed=True)
             self._save(people)
             return people[user]
+
+    def retire(self, users: Collection[UserId]) -> None:
+        """The names of these people no longer address them: their cards were renewed."""
+        with self._home.lock("people"):
+            people = self.all()
+            for user in users:
+                if user in people:
+                    people[user] = replace(people[user], confirmed=False)
+            self._save(people)
 
     def _save(self, people: dict[UserId, KnownPerson]) -> None:
         files.save_document(self._home.people, _People(tuple(people[user] for user in sorted(people))))

@@ -8,9 +8,13 @@ Nothing is stored before every check has passed:
   4. it is dated now
   5. the card's signature, by the authentication certificate
   6. chain and revocation of both certificates, now; both are the same citizen's
+  7. no other card renews this one; and where it renews one itself, everything that `pki.renewal` asks for, of the last
+     registration of that card, which no other card renews
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from cryptography import x509
 
@@ -18,11 +22,13 @@ from crypto_core import documents, limits, moments, suite
 from crypto_core.commands import Create, CreateResult, ErrorCode, Person
 from crypto_core.documents import Registration
 from crypto_core.errors import BindingMismatch, Malformed, OutOfTime
+from crypto_core.ids import UserId
 from pki import identity
 from pki.errors import CertificateError
 from pki.policy import Purpose
 from repository_worker.effects import Outcome, StoreRegistration
 from repository_worker.errors import Refused, StorageError
+from repository_worker.handlers import renewals
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.identities import fold, read_certificate
 from repository_worker.storage.interface import ReadView
@@ -39,6 +45,7 @@ def handle(command: Create, caller: Caller, view: ReadView, context: Context) ->
     authentication = read_certificate(command.authentication_certificate)
     _require_named(document, command, authentication)
     _require_next(document, newest)
+    _require_not_renewed(document.user, view)
     _require_now(document, context)
     context.identities.require_signature(command.registration, authentication)
     _require_citizen(command, authentication, context)
@@ -51,7 +58,9 @@ def handle(command: Create, caller: Caller, view: ReadView, context: Context) ->
         intermediates=command.intermediates,
         accepted=context.now,
     )
-    return Decision(StoreRegistration(person, fold(identity.holder_name(authentication))), _reply)
+    name = fold(identity.holder_name(authentication))
+    renewal, renews = renewals.decide(command.renewal, newest, person, view, context)
+    return Decision(StoreRegistration(replace(person, renewal=renewal), name, renews), _reply)
 
 
 def _read(command: Create, context: Context) -> Registration:
@@ -86,6 +95,12 @@ def _require_next(document: Registration, newest: Person | None) -> None:
             f"Revision {expected[0]} of this registration is expected, naming the hash of the one before. "
             "Look up your own registration and register again.",
         )
+
+
+def _require_not_renewed(user: UserId, view: ReadView) -> None:
+    successor = view.renewed([user]).get(user)
+    if successor is not None:
+        raise Refused(ErrorCode.NOT_ALLOWED, f"This card was renewed by {successor.hex()}; register with that card.")
 
 
 def _require_now(document: Registration, context: Context) -> None:

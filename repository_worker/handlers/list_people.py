@@ -5,6 +5,8 @@ Records carry civil numbers, therefore the limits.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from crypto_core import limits
 from crypto_core.commands import ErrorCode, List, ListResult, Person
 from crypto_core.ids import UserId
@@ -43,6 +45,9 @@ def _exact(user: UserId, view: ReadView, *, history: bool) -> ListResult:
         people = (newest,) if newest else ()
     if not people:
         raise Refused(ErrorCode.NOT_FOUND, "Nobody is registered here under this id; check it.")
+    successor = view.renewed([user]).get(user)
+    if successor is not None:
+        people = tuple(replace(each, renewed_by=successor) for each in people)
     # Of a long history the newest that fit: each revision was checked when it was accepted, so these are few.
     return ListResult(tuple(reversed(_fitting(tuple(reversed(people))))), None)
 
@@ -64,4 +69,6 @@ def _fitting(people: tuple[Person, ...]) -> tuple[Person, ...]:
 def _size(person: Person) -> int:
     certificates = (person.authentication_certificate, person.signature_certificate or b"", *person.intermediates)
     documents = len(person.registration.document) + len(person.registration.signature)
-    return _RECORD_BYTES + documents + sum(map(len, certificates))
+    renewal = person.renewal
+    renewals = (renewal.document, renewal.signature, renewal.former_signature or b"") if renewal else ()
+    return _RECORD_BYTES + documents + sum(map(len, (*certificates, *renewals)))

@@ -12,6 +12,7 @@ from crypto_core.limits import KIB
 from crypto_core.sealed import SealedObject
 from repository_worker.effects import Outcome, StoreLetter
 from repository_worker.errors import Refused, StorageError
+from repository_worker.handlers import renewals
 from repository_worker.handlers.boxes import acceptance_heads
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView
@@ -35,6 +36,7 @@ def handle(command: Send, caller: Caller, view: ReadView, context: Context) -> D
             ErrorCode.NOT_FOUND, f"Nothing was sent: not registered here: {_shown(missing)}. Check the recipients."
         )
     _require_wanted(letter, view)
+    _require_current(letter, view)
     return Decision(StoreLetter(letter, command.body, context.now), lambda outcome: _result(letter, outcome, context))
 
 
@@ -68,6 +70,14 @@ def _require_wanted(letter: SealedObject, view: ReadView) -> None:
             ErrorCode.NOT_ALLOWED,
             f"Nothing was sent: no letter of yours can go to {_shown(refusing)}. To write to others, leave them out.",
         )
+
+
+def _require_current(letter: SealedObject, view: ReadView) -> None:
+    author = letter.routing.author
+    renewed = view.renewed(sorted({author, *letter.recipients}))
+    # A letter that was accepted before the renewal is the same letter when it is sent again.
+    if renewed and view.status(author, letter.routing.letter) is None:
+        raise renewals.refused(author, renewed)
 
 
 def _shown(users: Sequence[UserId]) -> str:

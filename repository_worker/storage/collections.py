@@ -76,6 +76,9 @@ def _array(items: dict[str, Any], fewest: int = 0) -> dict[str, Any]:
     return {"bsonType": "array", "minItems": fewest, "items": items}
 
 
+_RENEWAL: Final = _object({"document": _BINARY, "signature": _BINARY}) | {
+    "properties": {"document": _BINARY, "signature": _BINARY, "former_signature": _BINARY}
+}
 _USED: Final = _object({"session": _BINARY, "number": _NUMBER})
 
 
@@ -124,12 +127,18 @@ COLLECTIONS: Final = (
             "accepted": _NUMBER,
             "name": _STRING,
             "latest": _BOOL,
+            "renews": _BINARY,
+            "renewal": _RENEWAL,
         },
         (
             _unique("revision", "user", "revision"),
             _unique("latest", "user", "latest", partialFilterExpression={"latest": True}),
+            # A card is renewed by one other card at most.
+            _unique(
+                "renews", "renews", "latest", partialFilterExpression={"latest": True, "renews": {"$exists": True}}
+            ),
         ),
-        frozenset({"signature_certificate"}),
+        frozenset({"signature_certificate", "renews", "renewal"}),
     ),
     Collection(
         ACCEPTED,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from crypto_core import moments, suite
 from crypto_core.commands import Person
-from crypto_core.documents import SignedDocument
+from crypto_core.documents import SignedDocument, SignedRenewal
 from crypto_core.ids import USER_ID_BYTES, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.limits import KIB
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
@@ -30,7 +30,8 @@ _EVERYBODY: Final = b"\xff" * USER_ID_BYTES
 # --- people -----------------------------------------------------------------------------------------------------
 
 
-def person_document(person: Person, name: str) -> Document:
+def person_document(person: Person, name: str, renews: UserId | None) -> Document:
+    """A registration as it is stored; `renews`: the user of the former card that its renewal names."""
     document = {
         "user": person.user,
         "revision": person.revision,
@@ -45,6 +46,15 @@ def person_document(person: Person, name: str) -> Document:
     }
     if person.signature_certificate is not None:
         document["signature_certificate"] = person.signature_certificate
+    if person.renewal is not None and renews is not None:
+        document |= {
+            "renews": renews,
+            "renewal": {
+                "document": person.renewal.document,
+                "signature": person.renewal.signature,
+                **({"former_signature": former} if (former := person.renewal.former_signature) else {}),
+            },
+        }
     return document
 
 
@@ -57,7 +67,12 @@ def person(found: Mapping[str, Any]) -> Person:
         signature_certificate=found.get("signature_certificate"),
         intermediates=tuple(found["intermediates"]),
         accepted=Milliseconds(int(found["accepted"])),
+        renewal=_renewal(found["renewal"]) if "renewal" in found else None,
     )
+
+
+def _renewal(found: Mapping[str, Any]) -> SignedRenewal:
+    return SignedRenewal(found["document"], found["signature"], found.get("former_signature"))
 
 
 # --- counters ---------------------------------------------------------------------------------------------------

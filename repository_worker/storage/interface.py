@@ -92,6 +92,9 @@ class ReadView(Protocol):
     def people(self, name_part: str, after: UserId | None, limit: int) -> tuple[Person, ...]:
         """Newest revisions in the order of user ids, whose folded name contains `name_part`."""
 
+    def renewed(self, users: Sequence[UserId]) -> dict[UserId, UserId]:
+        """Those of `users` whose card was renewed, each with the user of the card that renews it."""
+
     def unregistered(self, users: Sequence[UserId]) -> tuple[UserId, ...]:
         """Those of `users` that are not registered, in their order."""
 

@@ -190,6 +190,12 @@ class MongoStorage:
             found = self._database[names.REGISTRATIONS].find(wanted).sort("user", 1).limit(limit)
             return tuple(documents.person(each) for each in found)
 
+    def renewed(self, users: Sequence[UserId]) -> dict[UserId, UserId]:
+        wanted = {"renews": {"$in": list(users)}, "latest": True}
+        with wrapped():
+            found = list(self._database[names.REGISTRATIONS].find(wanted, {"renews": 1, "user": 1}))
+        return {UserId(each["renews"]): UserId(each["user"]) for each in found}
+
     def unregistered(self, users: Sequence[UserId]) -> tuple[UserId, ...]:
         with wrapped():
             known = self._heads.known(users)
@@ -289,7 +295,12 @@ class MongoStorage:
         )
         if (person.revision == 1) == bool(replaced.modified_count):
             raise Conflict("the registration does not follow the newest revision")
-        registrations.insert_one(documents.person_document(person, effect.searchable_name), session=session)
+        if effect.renews is not None:
+            other = {"renews": effect.renews, "latest": True, "user": {"$ne": person.user}}
+            if registrations.find_one(other, {"_id": 1}, session=session) is not None:
+                raise Conflict("another card renews that one")
+        document = documents.person_document(person, effect.searchable_name, effect.renews)
+        registrations.insert_one(document, session=session)
         if person.revision == 1:
             genesis = chain.genesis(self._repository, person.user)
             self._database[names.MAILBOXES].insert_one(

@@ -12,6 +12,7 @@ from pymongo.monitoring import CommandListener
 
 from crypto_core import limits, mailbox, sealed, suite
 from crypto_core.commands import Person
+from crypto_core.documents import SignedRenewal
 from crypto_core.ids import LetterId, Milliseconds, SessionId, UserId, new_letter_id
 from crypto_core.letter import seal as seal_letter
 from crypto_core.mailbox import EntryKind
@@ -105,6 +106,30 @@ def commit(storage):
 def people(commit):
     for user, name in ((MARIA, "maria conceicao reis"), (JOAO, "joao sa"), (BRUNO, "bruno antunes")):
         commit(StoreRegistration(person(user), name))
+
+
+class TestRenewals:
+    RENEWAL = SignedRenewal(b"{}", b"by the new card", None)
+
+    def renewing(self, user, renewal=RENEWAL, **changes):
+        return StoreRegistration(replace(person(user, **changes), renewal=renewal), "joao sa", JOAO)
+
+    @pytest.mark.parametrize("former_signature", [None, b"by the former card"])
+    def test_they_come_back_as_they_were_stored(self, storage, commit, people, former_signature):
+        renewal = replace(self.RENEWAL, former_signature=former_signature)
+        new = UserId(bytes(28))
+        commit(self.renewing(new, renewal))
+        assert storage.registration(new).renewal == renewal
+        assert storage.registration(JOAO).renewal is None
+        assert storage.renewed([MARIA, JOAO, new]) == {JOAO: new}
+
+    def test_a_card_is_renewed_by_one_card(self, storage, commit, people):
+        commit(self.renewing(UserId(bytes(28))))
+        with pytest.raises(Conflict, match="another card"):
+            commit(self.renewing(UserId(b"x" * 28)))
+        assert storage.registration(UserId(b"x" * 28)) is None
+        commit(self.renewing(UserId(bytes(28)), revision=2, text=b"{ }"))
+        assert storage.renewed([JOAO]) == {JOAO: bytes(28)}
 
 
 LETTER_EFFECT = StoreLetter(HEAD, sealed_letter().body, NOW)

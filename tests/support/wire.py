@@ -59,11 +59,13 @@ class Citizen:
     sealing: SealingKey = field(default_factory=SealingKey.generate)
 
     @classmethod
-    def issued(cls, ca: TestCa, name: str, *, with_signature: bool = True, **times: Any) -> Self:
+    def issued(cls, ca: TestCa, name: str | Holder, *, with_signature: bool = True, **times: Any) -> Self:
+        """A citizen of this name, or this very holder: two cards of one citizen have one civil number."""
+        holder = name if isinstance(name, Holder) else Holder.named(name)
         keys = {use: ec.generate_private_key(ec.SECP256R1()) for use in CardKeyUse}
-        made = ca.issue_card_certificates(Holder.named(name), *(key.public_key() for key in keys.values()), **times)
+        made = ca.issue_card_certificates(holder, *(key.public_key() for key in keys.values()), **times)
         uses = list(CardKeyUse) if with_signature else [CardKeyUse.AUTHENTICATION]
-        return cls(name, keys, {use: made.of(use) for use in uses}, tuple(ca.intermediates))
+        return cls(holder.name, keys, {use: made.of(use) for use in uses}, tuple(ca.intermediates))
 
     def certificate(self, use: CardKeyUse) -> x509.Certificate | None:
         return self.certificates.get(use)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crypto_core import mailbox, moments, sealed
+from crypto_core import documents, mailbox, moments, sealed
 from crypto_core.ids import Milliseconds
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from pki.path import PathResult, Verdict
@@ -40,6 +40,15 @@ class Shelf:
 
     def people(self, name_part, after, limit):
         return tuple(p for p in sorted(self.people_, key=lambda p: p.user) if after is None or p.user > after)[:limit]
+
+    def renewed(self, users):
+        found = {}
+        for person in self.people_:
+            if person.renewal is not None:
+                former = documents.decode(documents.Renewal, person.renewal.document, REPOSITORY).former.user
+                if former in users:
+                    found[former] = person.user
+        return found
 
     def unregistered(self, users):
         return tuple(user for user in users if user not in self.registered)
@@ -112,11 +121,16 @@ class Judge:
     ca: TestCa | None = None
     verdict: Verdict = Verdict.VALID
     asked: list[Any] = field(default_factory=list)
+    roots: dict[Any, Any] = field(default_factory=dict)  #: the root under which a certificate stands, where it matters
 
     def validate(self, certificate, extra_intermediates=(), moment=None, purpose=None):
         self.asked.append((certificate, purpose))
         path = (certificate, self.ca.root) if self.ca else (certificate, certificate)
         return PathResult(self.verdict, certificate, datetime.now(UTC), path, "chosen by the test")
+
+    def trace(self, certificate, extra_intermediates, moment, purpose):
+        root = self.roots.get(certificate, self.ca.root if self.ca else certificate)
+        return PathResult(Verdict.VALID, certificate, moment, (certificate, root), "chosen by the test")
 
 
 @pytest.fixture

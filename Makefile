@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-stack lint reformat lock bench chaos clean bootstrap-demo bootstrap-test bootstrap-bench bootstrap-stack
+.PHONY: help demo test test-stack lint reformat lock bench chaos chaos-stack clean bootstrap-demo bootstrap-test bootstrap-bench bootstrap-stack
 
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
@@ -59,6 +59,9 @@ bench: bootstrap-bench ## measure, each figure against a floor of the same run; 
 DURATION ?= 60
 chaos: bootstrap-test ## break everything for DURATION seconds under load, then judge what clients were promised
 	@exec $(BIN)/python -m tests.chaos --seconds $(DURATION) $(if $(SEED),--seed $(SEED),) $(OPTIONS)
+
+chaos-stack: bootstrap-stack ## break each server of deploy/cluster.yml in turn, and tell how long clients waited; KINDS=... for some
+	@exec $(BIN)/python -m tests.stack $(KINDS)
 
 clean: ## remove .venv/ and what tools left behind
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -242,7 +242,7 @@ def test_a_revoked_card_is_refused(stack: PrivateStack, bruno: Citizen):
     with bruno.open() as repository:
         with pytest.raises(CheckFailed, match="revoked") as raised:
             repository.register()
-        (card,) = repository.cards()
+        (card,) = repository.cards().cards
     assert raised.value.exit_code is ExitCode.CHECK_FAILED
     assert {key.verdict for key in card.keys} == {"revoked"}
 

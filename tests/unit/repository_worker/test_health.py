@@ -122,7 +122,7 @@ def test_a_stage_counts_what_it_used_and_not_how_long_it_waited():
         for stage in (Stage.VERIFY, Stage.STORE)
     }
     assert used[Stage.VERIFY] > 0.015 > 0.01 > used[Stage.STORE]
-    assert metrics.registry.get_sample_value("smr_stage_seconds_sum", {"stage": "store"}) >= 0.02
+    assert metrics.registry.get_sample_value("smr_stage_seconds_sum", {"stage": "store"}) > 0.015
 
 
 def test_every_metric_has_a_help_text_and_times_say_their_unit():

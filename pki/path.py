@@ -73,7 +73,8 @@ def find_path(
     flaw = _flaw(certificate, policy)
     if flaw:
         return replace(result, verdict=Verdict.MALFORMED, detail=flaw)
-    judgement, path = openssl_engine.find_path(certificate, anchors, intermediates, result.moment)
+    helpers = [each for each in intermediates if _is_readable(each)]
+    judgement, path = openssl_engine.find_path(certificate, anchors, helpers, result.moment)
     if judgement.verdict is not Verdict.VALID:
         return _with(result, judgement)
     result = replace(result, path=tuple(path))
@@ -95,7 +96,7 @@ def validate_path(
 
     `moment` and `now` are aware datetimes. Fetches nothing. Never raises for a bad certificate: the answer says so.
     """
-    helpers = list(intermediates)
+    helpers = [each for each in intermediates if _is_readable(each)]
     result = find_path(certificate, anchors=anchors, intermediates=helpers, moment=moment, policy=policy)
     if not result.valid:
         return result
@@ -171,11 +172,23 @@ def _untold(reason: str, evidence: Evidence) -> Judgement:
 # --- steps 1 and 2: keys, digests, usage ------------------------------------------------------------------------------
 
 
+def _is_readable(certificate: x509.Certificate) -> bool:
+    """Can what every step looks at be read? The library parses late, and OpenSSL accepts what it does not."""
+    try:
+        _ = certificate.subject, certificate.issuer, certificate.public_key()
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except UNREADABLE:
+        return False
+    return True
+
+
 def _flaw(certificate: x509.Certificate, policy: ValidationPolicy) -> str | None:
+    if not _is_readable(certificate):
+        return "its names, dates or key cannot be read"
     try:
         return _key_flaw(certificate, policy) or _usage_flaw(certificate, policy.purpose)
     except UNREADABLE:
-        return "its key or an extension cannot be read"
+        return "an extension cannot be read"
 
 
 def _key_flaw(certificate: x509.Certificate, policy: ValidationPolicy) -> str | None:

@@ -9,7 +9,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
 TESTS ?=
-PYTEST_ARGS = $(if $(TESTS),$(TESTS),--numprocesses 2 --dist loadfile)
+PYTEST_ARGS = $(if $(TESTS),$(TESTS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 # $(call step,COMMAND) shows the command, runs it and says how long it took.
 define step

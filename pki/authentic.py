@@ -17,7 +17,6 @@ Whether a list's signer may speak for a certificate (its scope, indirect lists) 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,13 +24,12 @@ from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from pki.authenticity import is_about, signed_by
 from pki.identity import display_name
 from pki.policy import SIGNATURE_DIGESTS, ValidationPolicy
 from pki.revocation_data import RevocationData
@@ -286,29 +284,11 @@ def _signed_by_ca(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
     try:
         digest = certificate.signature_hash_algorithm
         scheme = certificate.signature_algorithm_parameters
-        return is_ca(issuer) and _holds(
+        return is_ca(issuer) and signed_by(
             issuer, certificate.signature, certificate.tbs_certificate_bytes, digest, scheme
         )
     except UNREADABLE:
         return False
-
-
-def _holds(
-    signer: x509.Certificate, signature: bytes, signed: bytes, digest: hashes.HashAlgorithm | None, scheme: object
-) -> bool:
-    key = signer.public_key()
-    if digest is None:
-        return False
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, signed, scheme if isinstance(scheme, padding.PSS) else padding.PKCS1v15(), digest)
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, signed, ec.ECDSA(digest))
-        else:
-            return False
-    except InvalidSignature:
-        return False
-    return True
 
 
 # --- OCSP answers (RFC 6960) ----------------------------------------------------------------------------------------
@@ -330,7 +310,7 @@ def _read_answer(der: bytes, path: Path, signers: _Signers, policy: ValidationPo
 def _judged_answer(
     response: ocsp.OCSPResponse, path: Path, signers: _Signers, policy: ValidationPolicy, now: datetime
 ) -> Answer | str:
-    found = next((pair for pair in pairwise(path) if _is_about(response, *pair)), None)
+    found = next((pair for pair in pairwise(path) if is_about(response, *pair)), None)
     if found is None:
         return "an OCSP answer is about another certificate"
     certificate, issuer = found
@@ -345,26 +325,6 @@ def _judged_answer(
     if not _answer_holds(response, issuer, signers, now):
         return f"an OCSP answer about {name} is not signed by anybody who may"
     return Answer(response, certificate)
-
-
-def _is_about(response: ocsp.OCSPResponse, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    if response.serial_number != certificate.serial_number:
-        return False
-    # SHA-1 stands here too (RFC 6960 section 4.1.1): the hash only finds the issuer, nothing is signed with it.
-    hashed = response.hash_algorithm.name
-    name = hashlib.new(hashed, certificate.issuer.public_bytes()).digest()
-    key = hashlib.new(hashed, _key_bits(issuer)).digest()
-    return response.issuer_name_hash == name and response.issuer_key_hash == key
-
-
-def _key_bits(certificate: x509.Certificate) -> bytes:
-    """The bits of a public key without algorithm, tag, length and count of unused bits (RFC 6960 section 4.1.1)."""
-    key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        return key.public_bytes(Encoding.DER, PublicFormat.PKCS1)
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    raise ValueError("neither RSA nor an elliptic curve")
 
 
 def _untimely(response: ocsp.OCSPResponse, policy: ValidationPolicy, now: datetime) -> str:
@@ -395,7 +355,7 @@ def _answer_holds(response: ocsp.OCSPResponse, issuer: x509.Certificate, signers
     if any(c not in delegates and not signers.authentic(c) for c in brought):
         return False
     return any(
-        _holds(signer, response.signature, response.tbs_response_bytes, response.signature_hash_algorithm, None)
+        signed_by(signer, response.signature, response.tbs_response_bytes, response.signature_hash_algorithm)
         for signer in (issuer, *delegates)
     )
 

@@ -6,7 +6,7 @@ An answer counts when all of this holds, in this order:
   2. it is signed by the issuer of the certificate, or by a responder whose certificate that issuer signed for
      OCSPSigning, that is valid now and that needs no revocation check itself (id-pkix-ocsp-nocheck; 4.2.2.2)
   3. the signature is with SHA-256 or better
-  4. thisUpdate is not in the future, nextUpdate is not past; without nextUpdate it counts for ANSWER_LIFE
+  4. thisUpdate is not in the future, nextUpdate is not past; without nextUpdate it counts for OCSP_LIFE
   5. the nonce, if it brings one, is the one that was sent. Most responders sign their answers ahead and bring none:
      that is accepted unless the policy wants one, since rule 4 bounds how old an answer can be
   6. it says "good" or "revoked"; "unknown" is no answer
@@ -25,23 +25,22 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
+from pki.authenticity import is_about, key_bits, signed_by
 from pki.errors import RevocationUnavailable
 from pki.fetchers import OCSP_BYTES_MAX
 from pki.identity import display_name
+from pki.policy import OCSP_LIFE, SIGNATURE_DIGESTS
 from pki.trust_store import issued_by
 
 NONCE_BYTES: Final = 32  #: RFC 9654 section 2.1
-ANSWER_LIFE: Final = timedelta(minutes=30)  #: of an answer that does not say until when it counts
 RESPONDERS_MAX: Final = 2  #: addresses of one certificate that are asked
 _CERTIFICATES_MAX: Final = 8  #: in one answer
-_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +117,15 @@ def _single(
     answers = list(response.responses)
     if len(answers) != 1:
         raise refused("it answers more than one question")
-    if not _is_about(answers[0], certificate, issuer):
+    if not is_about(answers[0], certificate, issuer):
         raise refused(f"it is not about the certificate of {display_name(certificate.subject)}")
     return answers[0]
 
 
-def _is_about(single: ocsp.OCSPSingleResponse, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    digest = single.hash_algorithm
-    if not isinstance(digest, hashes.SHA1 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
-        return False
-    return (
-        single.serial_number == certificate.serial_number
-        and single.issuer_name_hash == _hash(digest, certificate.issuer.public_bytes())
-        and single.issuer_key_hash == _hash(digest, _key_bits(issuer))
-    )
-
-
 def _check_signature(response: ocsp.OCSPResponse, issuer: x509.Certificate, now: datetime) -> None:
     """Rules 2 and 3."""
-    if not isinstance(response.signature_hash_algorithm, _HASHES):
+    digest = response.signature_hash_algorithm
+    if digest is None or digest.name not in SIGNATURE_DIGESTS:
         raise refused("its signature is with a weak hash")
     candidates = [issuer, *response.certificates[:_CERTIFICATES_MAX]]
     signer = next((each for each in candidates if _is_responder(response, each)), None)
@@ -144,7 +133,7 @@ def _check_signature(response: ocsp.OCSPResponse, issuer: x509.Certificate, now:
         raise refused("the certificate of who signed it is not there")
     if signer != issuer:
         _check_delegate(signer, issuer, now)
-    if not _signed(response, signer):
+    if not signed_by(signer, response.signature, response.tbs_response_bytes, digest):
         raise refused(f"{display_name(signer.subject)} did not sign it")
 
 
@@ -152,7 +141,7 @@ def _is_responder(response: ocsp.OCSPResponse, certificate: x509.Certificate) ->
     if response.responder_name is not None:
         return bool(response.responder_name == certificate.subject)
     # ResponderID by key is SHA-1 by definition (section 4.2.1): it finds the key, the signature proves it.
-    return response.responder_key_hash == hashlib.sha1(_key_bits(certificate), usedforsecurity=False).digest()
+    return response.responder_key_hash == hashlib.sha1(key_bits(certificate), usedforsecurity=False).digest()
 
 
 def _check_delegate(signer: x509.Certificate, issuer: x509.Certificate, now: datetime) -> None:
@@ -182,22 +171,6 @@ def _has_nocheck(certificate: x509.Certificate) -> bool:
     return True
 
 
-def _signed(response: ocsp.OCSPResponse, signer: x509.Certificate) -> bool:
-    key, digest = signer.public_key(), response.signature_hash_algorithm
-    if digest is None:
-        return False
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(response.signature, response.tbs_response_bytes, padding.PKCS1v15(), digest)
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(response.signature, response.tbs_response_bytes, ec.ECDSA(digest))
-        else:
-            return False
-    except InvalidSignature:
-        return False
-    return True
-
-
 def _check_nonce(response: ocsp.OCSPResponse, sent: bytes | None, *, required: bool) -> None:
     """Rule 5."""
     if sent is None:
@@ -219,26 +192,10 @@ def _judged(data: bytes, single: ocsp.OCSPSingleResponse, now: datetime, skew: t
     since = single.this_update_utc
     if since > now + skew:
         raise refused(f"it counts only from {since:%Y-%m-%d %H:%M:%S} UTC on")
-    until = single.next_update_utc or since + ANSWER_LIFE
+    until = single.next_update_utc or since + OCSP_LIFE
     if until < now:
         raise refused(f"it counted only until {until:%Y-%m-%d %H:%M:%S} UTC")
     return Answer(data, single.revocation_time_utc, since, until)
-
-
-def _key_bits(certificate: x509.Certificate) -> bytes:
-    """The subjectPublicKey bits of a certificate, which key hashes are made over."""
-    key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        return key.public_bytes(Encoding.DER, PublicFormat.PKCS1)
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    raise TypeError("neither RSA nor on an elliptic curve")
-
-
-def _hash(algorithm: hashes.HashAlgorithm, data: bytes) -> bytes:
-    digest = hashes.Hash(algorithm)
-    digest.update(data)
-    return digest.finalize()
 
 
 def refused(reason: str) -> RevocationUnavailable:

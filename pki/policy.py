@@ -17,6 +17,7 @@ RSA_BITS_MAX: Final = 8192  #: larger keys cost a verifier much and protect nobo
 CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 #: Names of digests as `cryptography` writes them. MD5 and SHA-1 are broken: two documents can share a digest.
 SIGNATURE_DIGESTS: Final = frozenset({"sha256", "sha384", "sha512"})
+OCSP_LIFE: Final = timedelta(minutes=30)
 
 
 class Purpose(enum.Enum):
@@ -49,7 +50,7 @@ class ValidationPolicy:
     require_revocation: bool = True  #: no answer about revocation means COULD_NOT_TELL, never VALID
     max_crl_staleness: timedelta = timedelta(hours=6)  #: how long after its nextUpdate a CRL or OCSP answer is used
     max_enclosed_staleness: timedelta = timedelta(0)  #: the same for data of the past, at that time: see `validator`
-    ocsp_life: timedelta = timedelta(minutes=30)  #: of an OCSP answer that names no nextUpdate
+    ocsp_life: timedelta = OCSP_LIFE  #: of an OCSP answer that names no nextUpdate
     clock_skew: timedelta = timedelta(minutes=5)  #: how far in the future a thisUpdate may lie
     rsa_bits_min: int = RSA_BITS_MIN
     rsa_bits_max: int = RSA_BITS_MAX

@@ -14,6 +14,7 @@ The account needs the operator's rights (`broker_config.permissions.operator_per
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ from crypto_core.errors import ProtocolError
 from repository_worker.errors import DeadLetterError
 from repository_worker.transport import headers
 
+RETURN_SECONDS: Final = 5.0
+"""How long a look waits for the broker to take back what was only looked at."""
 NAME_CHARACTERS: Final = 12
 """Of the digest's 64, shown to people; any unambiguous beginning is understood."""
 REASONS: Final = {
@@ -46,6 +49,7 @@ _COMMAND_KINDS: Final = {
 _ENCRYPT_START: Final = b"\xd8\x60"  # RFC 8949 section 3.4: tag 96
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _DEATHS: Final = "x-death"
+_RETURN_PAUSE_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class DeadLetters:
                 reading, writing = connection.channel(), connection.channel()
                 writing.confirm_delivery()
                 left = reading.queue_declare(names.DEAD_LETTER_QUEUE, passive=True).method.message_count
-                kept = 0
+                kept: list[int] = []
                 for _ in range(left):
                     method, properties, body = reading.basic_get(names.DEAD_LETTER_QUEUE)
                     if method is None:
@@ -134,9 +138,10 @@ class DeadLetters:
                     if act(writing, read(body, properties), body, properties):
                         reading.basic_ack(method.delivery_tag)
                     else:
-                        kept = method.delivery_tag
+                        kept.append(method.delivery_tag)
                 if kept:
-                    reading.basic_nack(kept, multiple=True, requeue=True)
+                    reading.basic_nack(kept[-1], multiple=True, requeue=True)
+                    _await_return(writing, len(kept))
         except pika.exceptions.ChannelClosedByBroker as error:
             raise DeadLetterError(
                 f"The broker does not let this account use the dead letters ({error.reply_text}). Workers may not; "
@@ -147,6 +152,18 @@ class DeadLetters:
                 "The connection to the broker was lost. Nothing is lost with it, but a letter may be in both queues; "
                 "list the dead letters and repeat the command."
             ) from error
+
+
+def _await_return(channel: Any, given_back: int) -> None:
+    """Waits until what was given back lies in the queue again, or RETURN_SECONDS.
+
+    A quorum queue takes messages back after it was told, so that whoever looks next at once could miss some.
+    """
+    deadline = time.monotonic() + RETURN_SECONDS
+    while channel.queue_declare(names.DEAD_LETTER_QUEUE, passive=True).method.message_count < given_back:
+        if time.monotonic() > deadline:  # another operator holds some of them, which is no fault
+            return
+        channel.connection.process_data_events(time_limit=_RETURN_PAUSE_SECONDS)
 
 
 def choose(found: tuple[DeadLetter, ...], beginnings: list[str]) -> frozenset[str]:

@@ -17,6 +17,8 @@ UserId = NewType("UserId", bytes)
 """SHA-224 of a citizen's authentication certificate in PEM: 28 bytes."""
 LetterId = NewType("LetterId", bytes)
 """128 random bits, chosen by the sender's client: 16 bytes."""
+AttachmentId = NewType("AttachmentId", bytes)
+"""128 random bits, chosen anew for every key that an attachment is sealed under: 16 bytes."""
 SessionId = NewType("SessionId", bytes)
 """128 random bits, chosen by the repository: 16 bytes."""
 Digest = NewType("Digest", bytes)
@@ -28,6 +30,7 @@ Milliseconds = NewType("Milliseconds", int)
 
 USER_ID_BYTES: Final = 28
 LETTER_ID_BYTES: Final = 16
+ATTACHMENT_ID_BYTES: Final = 16
 SESSION_ID_BYTES: Final = 16
 DIGEST_BYTES: Final = 32
 NONCE_BYTES: Final = 32
@@ -38,6 +41,7 @@ INSTALLATION_CHARACTERS: Final = 26
 # The same, as schema fields
 UserIdField = Annotated[UserId, Size(USER_ID_BYTES, USER_ID_BYTES)]
 LetterIdField = Annotated[LetterId, Size(LETTER_ID_BYTES, LETTER_ID_BYTES)]
+AttachmentIdField = Annotated[AttachmentId, Size(ATTACHMENT_ID_BYTES, ATTACHMENT_ID_BYTES)]
 SessionIdField = Annotated[SessionId, Size(SESSION_ID_BYTES, SESSION_ID_BYTES)]
 DigestField = Annotated[Digest, Size(DIGEST_BYTES, DIGEST_BYTES)]
 NonceField = Annotated[bytes, Size(NONCE_BYTES, NONCE_BYTES)]
@@ -49,6 +53,10 @@ _BASE32 = re.compile(r"[a-z2-7]+\Z")
 
 def new_letter_id() -> LetterId:
     return LetterId(secrets.token_bytes(LETTER_ID_BYTES))
+
+
+def new_attachment_id() -> AttachmentId:
+    return AttachmentId(secrets.token_bytes(ATTACHMENT_ID_BYTES))
 
 
 def new_session_id() -> SessionId:

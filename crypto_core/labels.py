@@ -48,6 +48,11 @@ CONTENT_KEY: Final = "smr/1 content key"
 CONTENT_DIGEST: Final = "smr/1 content digest"
 SEALED_OBJECT: Final = "smr/1 sealed object"
 
+# Attachments
+ATTACHMENT_KEY: Final = "smr/1 attachment key"
+ATTACHMENT_DIGEST: Final = "smr/1 attachment digest"
+ATTACHMENT_CHUNKS: Final = "smr/1 attachment chunks"
+
 # Mailboxes
 MAILBOX: Final = "smr/1 mailbox"
 MAILBOX_ENTRY: Final = "smr/1 mailbox entry"

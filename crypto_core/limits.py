@@ -35,6 +35,13 @@ RECEIPT_BYTES: Final = 192 * KIB  #: a sealed receipt
 EVIDENCE_BYTES: Final = 48 * KIB  #: revocation lists and OCSP answers sent along with one letter or receipt
 EVIDENCE_ITEMS: Final = 16  #: lists, and as many answers, among them
 
+# Attachments
+ATTACHMENTS: Final = 64  #: attachments of one letter
+ATTACHMENT_BYTES: Final = 2048 * MIB  #: one attachment, before sealing
+ATTACHMENT_NAME_BYTES: Final = 255  #: the file name of an attachment, UTF-8
+CHUNK_BYTES: Final = 512 * KIB  #: every chunk of an attachment but the last, before sealing
+UPLOAD_MS: Final = 3 * DAY_MS  #: how long chunks wait for their letter
+
 # Lists
 LIST_PAGE: Final = 50  #: people in one LIST reply
 LIST_PAGES_A_MINUTE: Final = 60  #: LIST pages that one citizen may ask for in a minute

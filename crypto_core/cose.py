@@ -43,6 +43,8 @@ COMMITMENT: Final = -70008
 BODY_HASH: Final = -70009
 COOKIE: Final = -70010
 KDF: Final = -70011
+DOCUMENT: Final = -70012
+DOCUMENT_SIGNATURE: Final = -70013
 
 # Algorithms
 ALG_ED25519: Final = -19  # RFC 9864

@@ -46,6 +46,11 @@ class SignedDocument:
         """SHA-256 of the document's bytes, as `sha256sum` prints it."""
         return suite.sha256(self.document)
 
+    @property
+    def signature_digest(self) -> Digest:
+        """The same of the signature."""
+        return suite.sha256(self.signature)
+
 
 @dataclass(frozen=True, slots=True)
 class SignedRenewal:

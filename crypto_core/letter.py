@@ -146,6 +146,7 @@ def seal(
         readers,
         secret,
         cbor.encode(schema.to_map(head)),
+        signed,
         suite.sha256(body),
     )
     return SealedLetter(sealed_head, body)
@@ -161,6 +162,7 @@ def open_head(
     routing = view.routing(sealed.LETTER)
     secret, plaintext = view.open(sealed.LETTER, repository, reader, keys)
     head = schema.from_map(Head, cbor.decode(plaintext, limits.HEAD_BYTES))
+    routing.require(head.signed)
     document = documents.decode(Letter, head.signed.document, repository)
     if document.id != routing.letter or document.from_.user != routing.author:
         raise BindingMismatch("the signed document is of another letter than the one it came with")

@@ -72,6 +72,7 @@ def seal(
         readers,
         ContentSecret.generate(),
         plaintext,
+        SignedDocument(document, signature),
     )
 
 
@@ -85,10 +86,12 @@ def open_receipt(
     routing = view.routing(sealed.RECEIPT)
     _, plaintext = view.open(sealed.RECEIPT, repository, me, keys)
     content = schema.from_map(Content, cbor.decode(plaintext, limits.RECEIPT_BYTES))
+    signed = SignedDocument(content.document, content.signature)
+    routing.require(signed)
     receipt = documents.decode(ReadingReceipt, content.document, repository)
     if receipt.letter != routing.letter or receipt.reader.user != routing.author:
         raise BindingMismatch("the signed receipt is of another letter or reader than the one it came with")
-    return OpenedReceipt(receipt, SignedDocument(content.document, content.signature), content.evidence)
+    return OpenedReceipt(receipt, signed, content.evidence)
 
 
 def require_answers(opened: OpenedReceipt, head: OpenedHead) -> None:

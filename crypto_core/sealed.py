@@ -6,6 +6,10 @@ come, by HKDF-Expand with different labels and the letter id, the content key an
 the protected header and is checked before anything is decrypted: AES-GCM alone does not commit to its key, and without
 the commitment one ciphertext could be made to open to different letters for different readers.
 
+The protected header also names the signed document inside and its signature, by their SHA-256. Both are unguessable, so
+they give nothing away; and what the repository records about a sealed object is thereby about exactly this signed
+document, which anybody can check who has it. Readers compare both after opening.
+
 The repository hands each reader a `SealedView`: everything but the other readers' wraps, of which it gives the hashes,
 so that every reader computes the same object hash, the one in the mailbox chain.
 """
@@ -19,6 +23,7 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 from crypto_core import cbor, cose, labels, limits, suite
+from crypto_core.documents import SignedDocument
 from crypto_core.errors import BindingMismatch, DecryptionFailed, Malformed
 from crypto_core.ids import (
     DIGEST_BYTES,
@@ -76,6 +81,13 @@ class Routing:
     author: UserId
     body_hash: Digest | None
     commitment: bytes
+    document: Digest
+    signature: Digest
+
+    def require(self, signed: SignedDocument) -> None:
+        """Raises BindingMismatch unless this names exactly that document with that signature."""
+        if (self.document, self.signature) != (signed.digest, signed.signature_digest):
+            raise BindingMismatch("the signed document is another one than the sealed object names")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +174,12 @@ def seal(
     readers: Mapping[UserId, SealingPublicKey],
     secret: ContentSecret,
     plaintext: bytes,
+    signed: SignedDocument,
     body_hash: Digest | None = None,
 ) -> bytes:
     """An encoded sealed object for `readers`, to whom the author must belong (the copy).
 
-    `body_hash` is the SHA-256 of the sealed body, for kinds that have one. `secret` must be fresh: its keys serve once.
+    `signed` is the signed document in `plaintext`, which the header names. `body_hash` is the SHA-256 of the sealed body, for kinds that have one. `secret` must be fresh: its keys serve once.
     """
     if author not in readers:
         raise Malformed("the author is not among the readers: there would be no copy")
@@ -176,6 +189,8 @@ def seal(
         cose.LETTER: letter,
         cose.SENDER: author,
         cose.COMMITMENT: secret.commitment(kind.label, letter),
+        cose.DOCUMENT: signed.digest,
+        cose.DOCUMENT_SIGNATURE: signed.signature_digest,
     }
     if body_hash is not None:
         headers[cose.BODY_HASH] = body_hash
@@ -217,13 +232,22 @@ def _routing(kind: Kind, headers: cose.Headers) -> Routing:
         "letter": (cose.LETTER, bytes, LETTER_ID_BYTES, LETTER_ID_BYTES),
         "author": (cose.SENDER, bytes, USER_ID_BYTES, USER_ID_BYTES),
         "commitment": (cose.COMMITMENT, bytes, DIGEST_BYTES, DIGEST_BYTES),
+        "document": (cose.DOCUMENT, bytes, DIGEST_BYTES, DIGEST_BYTES),
+        "signature": (cose.DOCUMENT_SIGNATURE, bytes, DIGEST_BYTES, DIGEST_BYTES),
     }
     if kind.has_body:
         wanted["body_hash"] = (cose.BODY_HASH, bytes, DIGEST_BYTES, DIGEST_BYTES)
     if type(headers) is not dict:
         raise Malformed("protected headers are a map")
     found = cose.expect(headers, cose.ALG_A256GCM_COMMITTING, kind.label, **wanted)
-    return Routing(found["letter"], found["author"], found.get("body_hash"), found["commitment"])
+    return Routing(
+        found["letter"],
+        found["author"],
+        found.get("body_hash"),
+        found["commitment"],
+        found["document"],
+        found["signature"],
+    )
 
 
 def _require_commitment(kind: Kind, routing: Routing, secret: ContentSecret) -> None:

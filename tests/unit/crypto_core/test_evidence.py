@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crypto_core import cbor, letter, limits, receipt, schema, sealed
+from crypto_core import cbor, documents, letter, limits, receipt, schema, sealed
 from crypto_core.errors import LimitExceeded, Malformed
 from crypto_core.evidence import Evidence
 from crypto_core.sealed import ContentSecret
@@ -85,6 +85,7 @@ def test_anything_else_where_evidence_should_be_is_refused(name):
         public_of(JOAO, MARIA),
         ContentSecret.generate(),
         plaintext,
+        documents.SignedDocument(content["document"], content["signature"]),
     )
     with pytest.raises(error):
         opened_receipt(data)

@@ -35,7 +35,7 @@ from tests.support.protocol import (
 OTHER_LETTER = LetterId(b"letter-id-000002")
 
 
-def seal_head(written, *readers, author=MARIA, letter_id=protocol.LETTER, **changes):
+def seal_head(written, *readers, author=MARIA, letter_id=protocol.LETTER, named=None, **changes):
     """A head with any content, correctly sealed by its author: what a dishonest sender can make."""
     head = letter.Head(
         documents.SignedDocument(written.document, b"a CMS signature"),
@@ -44,6 +44,7 @@ def seal_head(written, *readers, author=MARIA, letter_id=protocol.LETTER, **chan
         written.body_salt,
         None,
     )
+    made = dataclasses.replace(head, **changes)
     return sealed.seal(
         sealed.LETTER,
         REPOSITORY,
@@ -51,7 +52,8 @@ def seal_head(written, *readers, author=MARIA, letter_id=protocol.LETTER, **chan
         author,
         public_of(*(readers or (MARIA, JOAO))),
         ContentSecret.generate(),
-        cbor.encode(schema.to_map(dataclasses.replace(head, **changes))),
+        cbor.encode(schema.to_map(made)),
+        named or made.signed,
         digest("body"),
     )
 
@@ -209,6 +211,14 @@ def test_another_subject_is_refused(changes):
         opened_head(JOAO, seal_head(make_draft(), **changes))
 
 
+@pytest.mark.parametrize("changes", [{"document": b"{}"}, {"signature": b"another signature"}])
+def test_a_header_that_names_another_document_or_signature_is_refused(changes):
+    written = make_draft()
+    named = dataclasses.replace(protocol.signed(written.document), **changes)
+    with pytest.raises(BindingMismatch, match="another one than the sealed object names"):
+        opened_head(JOAO, seal_head(written, named=named))
+
+
 def test_a_head_with_other_fields_is_refused():
     for plaintext in (b"", b"\xa0", cbor.encode({"signed": {}, "more": 1}), b"\xff"):
         made = sealed.seal(
@@ -219,6 +229,7 @@ def test_a_head_with_other_fields_is_refused():
             public_of(MARIA, JOAO),
             ContentSecret.generate(),
             plaintext,
+            protocol.signed(b"{}"),
             digest("body"),
         )
         with pytest.raises(Malformed):

@@ -42,11 +42,18 @@ def receipt_of(**changes):
     return dataclasses.replace(opened, receipt=dataclasses.replace(opened.receipt, **changes))
 
 
-def seal_any(document, author=JOAO, letter_id=protocol.LETTER, readers=(JOAO, MARIA)):
+def seal_any(document, author=JOAO, letter_id=protocol.LETTER, readers=(JOAO, MARIA), named=None):
     """Any document correctly sealed as a receipt: what a dishonest reader can make."""
     plaintext = cbor.encode(schema.to_map(protocol.signed(document)))
     return sealed.seal(
-        sealed.RECEIPT, REPOSITORY, letter_id, author, public_of(*readers), ContentSecret.generate(), plaintext
+        sealed.RECEIPT,
+        REPOSITORY,
+        letter_id,
+        author,
+        public_of(*readers),
+        ContentSecret.generate(),
+        plaintext,
+        named or protocol.signed(document),
     )
 
 
@@ -149,10 +156,24 @@ def test_another_document_of_the_card_is_no_receipt():
             open_receipt(seal_any(other))
 
 
+@pytest.mark.parametrize("changes", [{"document": b"{}"}, {"signature": b"another signature"}])
+def test_a_header_that_names_another_document_or_signature_is_refused(changes):
+    named = dataclasses.replace(protocol.signed(document()), **changes)
+    with pytest.raises(BindingMismatch, match="another one than the sealed object names"):
+        open_receipt(seal_any(document(), named=named))
+
+
 @pytest.mark.parametrize("plaintext", [b"", b"\xa0", b"\x80", b"\xff", cbor.encode({"document": b"{}"})])
 def test_plaintexts_that_are_none_are_refused(plaintext):
     made = sealed.seal(
-        sealed.RECEIPT, REPOSITORY, protocol.LETTER, JOAO, public_of(JOAO, MARIA), ContentSecret.generate(), plaintext
+        sealed.RECEIPT,
+        REPOSITORY,
+        protocol.LETTER,
+        JOAO,
+        public_of(JOAO, MARIA),
+        ContentSecret.generate(),
+        plaintext,
+        protocol.signed(b"{}"),
     )
     with pytest.raises(Malformed):
         open_receipt(made)

@@ -33,12 +33,13 @@ READERS = (MARIA, JOAO, BRUNO)
 SECRET = ContentSecret(seed("content secret", 32))
 PLAINTEXT = b"what only the readers see"
 BODY_HASH = digest("body")
+SIGNED = protocol.signed(b"a document")
 
 
 def seal(*readers, kind=LETTER, author=MARIA, secret=SECRET, plaintext=PLAINTEXT, repository=REPOSITORY):
     body_hash = BODY_HASH if kind.has_body else None
     keys = public_of(*(readers or READERS))
-    return sealed.seal(kind, repository, protocol.LETTER, author, keys, secret, plaintext, body_hash)
+    return sealed.seal(kind, repository, protocol.LETTER, author, keys, secret, plaintext, SIGNED, body_hash)
 
 
 OBJECT = seal()
@@ -65,7 +66,12 @@ def test_the_plaintext_does_not_show():
 def test_routing_is_read_without_keys():
     found = sealed.read(LETTER, OBJECT)
     assert found.routing == sealed.Routing(
-        protocol.LETTER, MARIA, BODY_HASH, SECRET.commitment(labels.LETTER, protocol.LETTER)
+        protocol.LETTER,
+        MARIA,
+        BODY_HASH,
+        SECRET.commitment(labels.LETTER, protocol.LETTER),
+        SIGNED.digest,
+        SIGNED.signature_digest,
     )
     assert found.readers == tuple(sorted(READERS))
     assert found.recipients == tuple(sorted((JOAO, BRUNO)))
@@ -352,6 +358,8 @@ def rewrapped(position, **headers):
         with_header(OBJECT, cose.SENDER, bytes(27)),
         with_header(OBJECT, cose.COMMITMENT, bytes(31)),
         with_header(OBJECT, cose.BODY_HASH, bytes(31)),
+        with_header(OBJECT, cose.DOCUMENT, bytes(31)),
+        with_header(OBJECT, cose.DOCUMENT_SIGNATURE, bytes(31)),
         with_header(OBJECT, cose.SALT, bytes(32)),
     ],
 )
@@ -410,11 +418,11 @@ def test_the_number_of_readers_is_limited():
     people = [UserId(seed(f"person {number}", 28)) for number in range(limits.RECIPIENTS + 2)]
     key = sealing_key("João").public
     exact = sealed.seal(
-        LETTER, REPOSITORY, protocol.LETTER, people[0], dict.fromkeys(people[:-1], key), SECRET, b"", BODY_HASH
+        LETTER, REPOSITORY, protocol.LETTER, people[0], dict.fromkeys(people[:-1], key), SECRET, b"", SIGNED, BODY_HASH
     )
     assert len(sealed.read(LETTER, exact).recipients) == limits.RECIPIENTS
     more = sealed.seal(
-        LETTER, REPOSITORY, protocol.LETTER, people[0], dict.fromkeys(people, key), SECRET, b"", BODY_HASH
+        LETTER, REPOSITORY, protocol.LETTER, people[0], dict.fromkeys(people, key), SECRET, b"", SIGNED, BODY_HASH
     )
     with pytest.raises(Malformed, match="recipients"):
         sealed.read(LETTER, more)

@@ -243,7 +243,7 @@ class TestReceipt:
         shelf.mark_read(JOAO)
         readers = public_of(MARIA, JOAO, BRUNO)
         secret = sealed.ContentSecret.generate()
-        made = sealed.seal(sealed.RECEIPT, REPOSITORY, LETTER, JOAO, readers, secret, b"a receipt")
+        made = sealed.seal(sealed.RECEIPT, REPOSITORY, LETTER, JOAO, readers, secret, b"a receipt", signed(b"{}"))
         assert refusal(commands.Receipt(made), JOAO) is ErrorCode.NOT_ALLOWED
 
     def test_a_letter_is_no_receipt(self, refusal):

@@ -179,7 +179,8 @@ def seal(
 ) -> bytes:
     """An encoded sealed object for `readers`, to whom the author must belong (the copy).
 
-    `signed` is the signed document in `plaintext`, which the header names. `body_hash` is the SHA-256 of the sealed body, for kinds that have one. `secret` must be fresh: its keys serve once.
+    `signed` is the signed document in `plaintext`, which the header names. `body_hash` is the SHA-256 of the sealed
+    body, for kinds that have one. `secret` must be fresh: its keys serve once.
     """
     if author not in readers:
         raise Malformed("the author is not among the readers: there would be no copy")

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-stack lint reformat lock bench chaos chaos-stack clean bootstrap-demo bootstrap-test bootstrap-bench bootstrap-stack
+.PHONY: help demo test test-stack lint reformat pages lock bench chaos chaos-stack clean bootstrap-demo bootstrap-test bootstrap-bench bootstrap-stack
 
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
@@ -40,6 +40,11 @@ lint: bootstrap-test ## style, formatting, types, import contracts
 reformat: bootstrap-test ## let ruff mend what it can
 	@$(BIN)/ruff check --fix . || true
 	@$(BIN)/ruff format .
+
+pages: bootstrap-test ## write anew what the documentation takes from the code
+	$(BIN)/python -m tests.support.protocol_page
+	$(BIN)/python -m tests.support.command_pages
+	$(BIN)/smr-repository settings > docs/SETTINGS.md
 
 # Hashes of every platform's files, no addresses: where packages come from is the machine's business.
 LOCK = CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \

@@ -84,6 +84,9 @@ look_for_packages() {
     command -v openssl >/dev/null || want openssl 'checks signatures and certificates independently of this project'
     command -v git >/dev/null || want git 'source control'
     command -v make >/dev/null || want make 'runs the commands of the README'
+    if [ "$purpose" = test ]; then
+        command -v groff >/dev/null || want groff-base 'reads the man pages as people will'
+    fi
     if [ "$purpose" = stack ]; then
         command -v dockerd >/dev/null && command -v docker >/dev/null || want docker.io 'runs the containers of docker-compose.yml, in an engine that the tests start'
         command -v mmdebstrap >/dev/null || want mmdebstrap 'makes images from Debian packages'

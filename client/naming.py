@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from client.errors import Ambiguous, NotFound, Usage
-from client.mailbox import Mailbox
 from client.state.chain import Link
 from client.state.people import KnownPerson, People
 from crypto_core.ids import LETTER_ID_BYTES, USER_ID_BYTES, LetterId, UserId, base32
 from crypto_core.mailbox import EntryKind
+
+if TYPE_CHECKING:
+    from client.mailbox import Mailbox
 
 LETTER_CHARACTERS: Final = 26
 PREFIX_CHARACTERS_MIN: Final = 4  #: a shorter prefix is a guess

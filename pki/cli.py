@@ -120,7 +120,7 @@ def virtual_card_list(cards: CardsFolder = _DEFAULT / "cards", as_json: AsJson =
 @trust_app.command("import")
 def trust_import(
     paths: Annotated[
-        list[Path], typer.Argument(help="Files (PEM, DER, PKCS#7) and folders with CA certificates.", metavar="PATH...")
+        list[Path], typer.Argument(help="Files (PEM, DER, PKCS#7) and folders with CA certificates.", metavar="PATH")
     ],
     root: Annotated[
         list[str] | None,

@@ -171,7 +171,7 @@ def history(
 
 @command(app, "people")
 def people(
-    run: Run, query: Annotated[str, typer.Argument(metavar="[QUERY]", help="Part of a name, or an exact id.")] = ""
+    run: Run, query: Annotated[str, typer.Argument(metavar="QUERY", help="Part of a name, or an exact id.")] = ""
 ) -> View:
     """Find registered people; every record is verified here."""
     from client.cli import views
@@ -244,7 +244,7 @@ def list_(run: Run, former: FormerOption = None) -> View:
 def send(
     run: Run,
     to: Annotated[list[str], typer.Option(metavar="WHO", help="An id, or the name of a confirmed person. Repeatable.")],
-    file: Annotated[str, typer.Argument(metavar="[FILE]", help="The body; - is standard input.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The body; - is standard input.")] = "-",
     subject: Annotated[str, typer.Option(metavar="S", help="The subject, sealed like the body.")] = "",
 ) -> View:
     """Send a letter: signed with your card, sealed for its recipients and for you."""
@@ -307,7 +307,7 @@ def status(run: Run, letter: Letter, former: FormerOption = None) -> View:
 @command(app, "proof")
 def proof(
     run: Run,
-    alarm: Annotated[str, typer.Argument(metavar="[ALARM]", help="The name of an alarm, or a beginning of it.")] = "",
+    alarm: Annotated[str, typer.Argument(metavar="ALARM", help="The name of an alarm, or a beginning of it.")] = "",
     export: Annotated[Path | None, typer.Option(metavar="FILE", help="Write its proof to a new file.")] = None,
     verify: Annotated[Path | None, typer.Option(metavar="FILE", help="Judge a proof from anybody.")] = None,
 ) -> View:
@@ -324,6 +324,18 @@ def proof(
     if export is not None:
         return views.alarms((run.repository.export_proof(alarm, export),))
     return views.alarms(run.repository.alarms())
+
+
+@command(app, "completion")
+def completion(_run: Run, shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> View:
+    """Print what makes a shell complete commands, letters and confirmed people, the latter while a session is open."""
+    from client.cli import views
+    from client.cli.completion import SHELLS, script
+    from client.errors import Usage
+
+    if shell not in SHELLS:
+        raise Usage(f"There is no completion for {shell!r:.40}.", action=f"Name one of {', '.join(SHELLS)}.")
+    return views.script(shell, script(shell))
 
 
 @command(session_app, "open")

@@ -92,10 +92,7 @@ class Run:
     @property
     def home(self) -> Path:
         """Where this installation lies."""
-        from platformdirs import user_data_path
-
-        named = self.options.home or (Path(os.environ["SMR_HOME"]) if os.environ.get("SMR_HOME") else None)
-        return (named or user_data_path("smr", appauthor=False)).expanduser()
+        return home_folder(self.options.home)
 
     @property
     def trust_store(self) -> Path:
@@ -148,6 +145,14 @@ class Run:
             ended = f"was refused: {each.problem}" if each.problem else "was accepted now"
             self.screen.note(f"{each.command}{about}, which had no answer before, {ended}")
         self._repository.close()
+
+
+def home_folder(named: Path | None) -> Path:
+    """The home that an option named, else that of the environment, else that of this user."""
+    from platformdirs import user_data_path
+
+    named = named or (Path(os.environ["SMR_HOME"]) if os.environ.get("SMR_HOME") else None)
+    return (named or user_data_path("smr", appauthor=False)).expanduser()
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., View]], Callable[..., None]]:

@@ -66,6 +66,11 @@ def enrolled(found: Enrolled) -> View:
     return View({"installation": found.installation, "repository_id": found.repository_id}, show)
 
 
+def script(shell: str, text: str) -> View:
+    """A file of this program, for a shell to read."""
+    return View({"shell": shell, "script": text}, lambda screen: screen.line(text.removesuffix("\n")))
+
+
 def cards(found: CardsReport) -> View:
     def show(screen: Screen) -> None:
         if not found.cards:

@@ -20,7 +20,7 @@ from repository_worker.dead_letters import REASONS, DeadLetter, DeadLetters, cho
 app = typer.Typer(
     help="Messages that no worker brought to an end. Needs the operator's account at the broker.", no_args_is_help=True
 )
-Named = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, or unambiguous beginnings of them.")]
+Named = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, or unambiguous beginnings of them.")]
 All = Annotated[bool, typer.Option("--all", help="Every one that lies there now.")]
 
 
@@ -46,7 +46,10 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command("show")
-def show(named: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+def show(
+    named: Annotated[str, typer.Argument(metavar="ID", help="An id, or an unambiguous beginning of it.")],
+    as_json: Json = False,
+) -> None:
     """Show what can be told of one without any key. What it says stays sealed."""
     found = _queue().all()
     digests = choose(found, [named])

@@ -32,6 +32,8 @@ MEDIA_TYPE_BYTES: Final = 127
 REVISION_MAX: Final = 2**31 - 1
 ATTACHMENTS: Final = 256
 REFERENCES: Final = 16
+#: A content secret under AES-256-GCM
+WRAPPED_SECRET_BYTES: Final = suite.SECRET_BYTES + suite.TAG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +184,83 @@ class ReadingReceipt:
     time: MomentField
 
 
-Document = Login | Registration | Renewal | Letter | ReadingReceipt
-D = TypeVar("D", Login, Registration, Renewal, Letter, ReadingReceipt)
+@dataclass(frozen=True, slots=True)
+class SlipLine:
+    """What a slip says for one recipient: commitments to both shares of a key, and the content secret under that key.
+
+    See `sign_for.share_commitment` and `sign_for.wrap_secret`.
+    """
+
+    recipient: UserIdField
+    share_1: DigestField
+    share_2: DigestField
+    wrapped_secret: Annotated[bytes, Size(WRAPPED_SECRET_BYTES, WRAPPED_SECRET_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """Asks each recipient for a signature before the letter opens, until `expires`. Signed as the letter is.
+
+    `object` is the object hash of the sealed head, which names the body's hash and holds the sealed first shares;
+    `commitment` is the head's commitment to its content secret.
+    """
+
+    TYPE: ClassVar[str] = "slip"
+
+    repository: RepositoryIdField
+    letter: LetterIdField
+    from_: Party
+    object: DigestField
+    commitment: DigestField
+    lines: Annotated[tuple[SlipLine, ...], Size(1, limits.RECIPIENTS)]
+    time: MomentField
+    expires: MomentField
+
+    def __post_init__(self) -> None:
+        if any(a.recipient >= b.recipient for a, b in pairwise(self.lines)):
+            raise Malformed("the recipients of a slip are not in ascending order, or one stands twice")
+        if not self.time < self.expires <= self.time + limits.SIGN_FOR_MS:
+            raise Malformed("a slip ends after it begins, and within a year")
+
+    @property
+    def recipients(self) -> tuple[UserId, ...]:
+        """In ascending order."""
+        return tuple(line.recipient for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Says that `reader` takes the letter of this slip (SHA-256 of its document). Signed as a letter is."""
+
+    TYPE: ClassVar[str] = "acceptance"
+
+    repository: RepositoryIdField
+    letter: LetterIdField
+    slip: DigestField
+    reader: Party
+    sender: UserIdField
+    position: MailboxPosition
+    time: MomentField
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Says that `reader` does not take the letter of this slip; `reason` is salted, and sealed beside it."""
+
+    TYPE: ClassVar[str] = "refusal"
+
+    repository: RepositoryIdField
+    letter: LetterIdField
+    slip: DigestField
+    reader: Party
+    sender: UserIdField
+    position: MailboxPosition
+    reason: Part | None
+    time: MomentField
+
+
+Document = Login | Registration | Renewal | Letter | ReadingReceipt | Slip | Acceptance | Refusal
+D = TypeVar("D", Login, Registration, Renewal, Letter, ReadingReceipt, Slip, Acceptance, Refusal)
 
 
 def encode(document: Document) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Final
 
 from crypto_core import cbor, cose, documents, labels, limits, schema, sealed, suite
@@ -31,7 +32,7 @@ from crypto_core.ids import (
 )
 from crypto_core.keys import SealingKey, SealingPublicKey
 from crypto_core.schema import Size
-from crypto_core.sealed import ContentSecret, SealedView
+from crypto_core.sealed import ContentSecret, Kind, SealedView
 
 SUBJECT_MEDIA_TYPE: Final = "text/plain; charset=utf-8"
 
@@ -127,10 +128,22 @@ def seal(
     evidence: Evidence | None = None,
 ) -> SealedLetter:
     """Seals a signed draft for `readers`: the recipients and the sender. `evidence` is about the sender."""
+    return seal_parts(sealed.LETTER, written, signature, readers, evidence, ContentSecret.generate())
+
+
+def seal_parts(
+    kind: Kind,
+    written: Draft,
+    signature: bytes,
+    readers: Mapping[UserId, SealingPublicKey],
+    evidence: Evidence | None,
+    secret: ContentSecret,
+    shares: Mapping[UserId, bytes] = MappingProxyType({}),
+) -> SealedLetter:
+    """Seals a signed draft as an object of this kind, under a fresh `secret`; `shares` as `sealed.seal` takes them."""
     document = written.letter
     if readers.keys() != {*document.to, document.from_.user}:
         raise BindingMismatch("the sealing keys are not those of the sender and the recipients of the document")
-    secret = ContentSecret.generate()
     body = cose.encrypt0(
         secret.key(labels.LETTER_BODY, document.id),
         {cose.ALG: cose.ALG_A256GCM_COMMITTING, cose.LABEL: labels.LETTER_BODY, cose.LETTER: document.id},
@@ -139,7 +152,7 @@ def seal(
     signed = SignedDocument(written.document, signature)
     head = Head(signed, written.subject, written.subject_salt, written.body_salt, evidence)
     sealed_head = sealed.seal(
-        sealed.LETTER,
+        kind,
         document.repository,
         document.id,
         document.from_.user,
@@ -148,6 +161,7 @@ def seal(
         cbor.encode(schema.to_map(head)),
         signed,
         suite.sha256(body),
+        shares,
     )
     return SealedLetter(sealed_head, body)
 
@@ -159,8 +173,16 @@ def open_head(
 
     Raises ProtocolError: BindingMismatch when the parts are of different letters or `reader` is not named in it.
     """
-    routing = view.routing(sealed.LETTER)
-    secret, plaintext = view.open(sealed.LETTER, repository, reader, keys)
+    secret = ContentSecret(view.unwrap(sealed.LETTER, repository, reader, keys))
+    return open_with(sealed.LETTER, view, repository, reader, secret)
+
+
+def open_with(
+    kind: Kind, view: SealedView, repository: RepositoryId, reader: UserId, secret: ContentSecret
+) -> OpenedHead:
+    """As `open_head`, for whoever has the content secret already."""
+    routing = view.routing(kind)
+    plaintext = view.decrypt(kind, secret)
     head = schema.from_map(Head, cbor.decode(plaintext, limits.HEAD_BYTES))
     routing.require(head.signed)
     document = documents.decode(Letter, head.signed.document, repository)

@@ -34,6 +34,9 @@ SEALED_BODY_BYTES: Final = BODY_BYTES + 4 * KIB
 RECEIPT_BYTES: Final = 192 * KIB  #: a sealed receipt
 EVIDENCE_BYTES: Final = 48 * KIB  #: revocation lists and OCSP answers sent along with one letter or receipt
 EVIDENCE_ITEMS: Final = 16  #: lists, and as many answers, among them
+SLIP_PART_BYTES: Final = 256 * KIB  #: what a sign-for letter adds to SEND: slip, signature, evidence, shares
+REASON_BYTES: Final = 1 * KIB  #: why a letter was refused, UTF-8
+SEALED_REASON_BYTES: Final = 16 * KIB  #: the same, sealed
 
 # Attachments
 ATTACHMENTS: Final = 64  #: attachments of one letter
@@ -57,4 +60,5 @@ HANDSHAKE_MS: Final = 10 * MINUTE_MS  #: from answer to confirm: includes the ti
 SESSION_MS: Final = 8 * HOUR_MS  #: life of a session
 SESSION_COMMANDS: Final = 100_000  #: commands in one session
 DESCRIPTOR_MS: Final = 400 * DAY_MS  #: longest validity of a descriptor
+SIGN_FOR_MS: Final = 366 * DAY_MS  #: longest time for which a letter can wait for a signature
 COUNTER_MAX: Final = SESSION_COMMANDS  #: highest counter that a repository accepts

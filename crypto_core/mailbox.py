@@ -39,6 +39,11 @@ class EntryKind(enum.Enum):
     SENT = "sent"  #: a letter by the owner: the copy
     RECEIPT = "receipt"  #: a reading receipt for a letter of the owner
     RECEIPT_SENT = "receipt-sent"  #: a reading receipt by the owner
+    ACCEPTANCE = "acceptance"  #: somebody signed for a letter of the owner
+    ACCEPTANCE_SENT = "acceptance-sent"  #: the owner signed for a letter
+    REFUSAL = "refusal"  #: somebody refused to sign for a letter of the owner
+    REFUSAL_SENT = "refusal-sent"  #: the owner refused to sign for a letter
+    EXPIRY = "expiry"  #: a letter that was to be signed for was not, in time; in both mailboxes
     TOMBSTONE = "tombstone"  #: the owner deleted a letter from the box
 
 

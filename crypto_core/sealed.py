@@ -20,6 +20,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from crypto_core import cbor, cose, labels, limits, suite
@@ -44,16 +45,32 @@ WRAP_BYTES = 4 * limits.KIB
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is sealed: its label, the label of its wraps, its size limit, and whether a body lies beside it."""
+    """What is sealed: its label, the label of its wraps, its size limit, and whether a body lies beside it.
+
+    Where there is a `share_label`, only the author's wrap holds the content secret; the others' hold the first of two
+    shares of a key (see `sign_for`), under that label.
+    """
 
     label: str
     wrap_label: str
     max_bytes: int
     has_body: bool
+    share_label: str | None = None
+
+    def label_of_wrap(self, author: UserId, reader: UserId) -> str:
+        return self.wrap_label if self.share_label is None or reader == author else self.share_label
 
 
 LETTER = Kind(labels.LETTER, labels.LETTER_WRAP, limits.SEALED_HEAD_BYTES, has_body=True)
 RECEIPT = Kind(labels.RECEIPT, labels.RECEIPT_WRAP, limits.RECEIPT_BYTES, has_body=False)
+SIGN_FOR = Kind(
+    labels.SIGN_FOR_LETTER,
+    labels.SIGN_FOR_COPY_WRAP,
+    limits.SEALED_HEAD_BYTES,
+    has_body=True,
+    share_label=labels.SIGN_FOR_SHARE_WRAP,
+)
+REASON = Kind(labels.REFUSAL_REASON, labels.REFUSAL_REASON_WRAP, limits.SEALED_REASON_BYTES, has_body=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +132,16 @@ class SealedView:
         Raises DecryptionFailed when none of the keys opens it, BindingMismatch when it is wrapped for somebody else or
         the commitment does not hold, Malformed for bytes that are no sealed object.
         """
+        secret = ContentSecret(self.unwrap(kind, repository, reader, keys))
+        return secret, self.decrypt(kind, secret)
+
+    def unwrap(self, kind: Kind, repository: RepositoryId, reader: UserId, keys: Mapping[bytes, SealingKey]) -> bytes:
+        """What was sealed for `reader`: the content secret, or the first of two shares. Raises as `open` does."""
         routing = self.routing(kind)
         if suite.sha256(self.wrap) not in self.wraps:
             raise BindingMismatch("the key wrap is not one of this object")
         recipient = cose.read_recipient(cbor.decode(self.wrap, WRAP_BYTES))
-        user, key_id = _read_wrap_headers(kind, recipient)
+        user, key_id = _read_wrap_headers(kind, routing.author, recipient)
         if user != reader:
             raise BindingMismatch("the key wrap is for somebody else")
         if key_id not in keys:
@@ -127,9 +149,13 @@ class SealedView:
                 f"sealed for the key {key_id.hex()}, which is not in this keystore; restore the backup that has it"
             )
         info = _wrap_info(kind, repository, routing.letter, routing.author, reader)
-        secret = ContentSecret(recipient.unwrap(keys[key_id], cose.ALG_A256GCM_COMMITTING, info))
+        return recipient.unwrap(keys[key_id], cose.ALG_A256GCM_COMMITTING, info)
+
+    def decrypt(self, kind: Kind, secret: ContentSecret) -> bytes:
+        """The plaintext. Raises BindingMismatch when the commitment does not hold, DecryptionFailed, Malformed."""
+        routing = self.routing(kind)
         _require_commitment(kind, routing, secret)
-        return secret, cose.decrypt_content(self.protected, self.ciphertext, secret.key(kind.label, routing.letter))
+        return cose.decrypt_content(self.protected, self.ciphertext, secret.key(kind.label, routing.letter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +202,19 @@ def seal(
     plaintext: bytes,
     signed: SignedDocument,
     body_hash: Digest | None = None,
+    shares: Mapping[UserId, bytes] = MappingProxyType({}),
 ) -> bytes:
     """An encoded sealed object for `readers`, to whom the author must belong (the copy).
 
     `signed` is the signed document in `plaintext`, which the header names. `body_hash` is the SHA-256 of the sealed
     body, for kinds that have one. `secret` must be fresh: its keys serve once.
+    `shares` are sealed instead of the content secret, for kinds that have a label for them: one for each reader but the
+    author.
     """
     if author not in readers:
         raise Malformed("the author is not among the readers: there would be no copy")
+    if shares.keys() != (readers.keys() - {author} if kind.share_label else set()):
+        raise Malformed("the shares are not those of the readers")
     headers: dict[int, Any] = {
         cose.ALG: cose.ALG_A256GCM_COMMITTING,
         cose.LABEL: kind.label,
@@ -198,8 +229,8 @@ def seal(
     recipients = [
         cose.wrap(
             readers[user],
-            secret.raw,
-            _wrap_headers(kind, user, readers[user].key_id),
+            shares.get(user, secret.raw),
+            _wrap_headers(kind, author, user, readers[user].key_id),
             cose.ALG_A256GCM_COMMITTING,
             _wrap_info(kind, repository, letter, author, user),
         )
@@ -215,7 +246,7 @@ def read(kind: Kind, data: bytes) -> SealedObject:
     """
     message = cose.read_encrypt(data, kind.max_bytes)
     routing = _routing(kind, message.headers)
-    users = [_read_wrap_headers(kind, recipient)[0] for recipient in message.recipients]
+    users = [_read_wrap_headers(kind, routing.author, recipient)[0] for recipient in message.recipients]
     if any(a >= b for a, b in pairwise(users)):
         raise Malformed("readers are not in ascending order, or one stands twice")
     if routing.author not in users:
@@ -258,20 +289,21 @@ def _require_commitment(kind: Kind, routing: Routing, secret: ContentSecret) -> 
         raise BindingMismatch("the key commitment does not hold: this object was made to open in several ways")
 
 
-def _wrap_headers(kind: Kind, reader: UserId, key_id: bytes) -> dict[int, Any]:
+def _wrap_headers(kind: Kind, author: UserId, reader: UserId, key_id: bytes) -> dict[int, Any]:
     return {
         cose.ALG: cose.ALG_HPKE_9_KE,
-        cose.LABEL: kind.wrap_label,
+        cose.LABEL: kind.label_of_wrap(author, reader),
         cose.KID: key_id,
         cose.RECIPIENT: reader,
     }
 
 
-def _read_wrap_headers(kind: Kind, recipient: cose.Recipient) -> tuple[UserId, bytes]:
+def _read_wrap_headers(kind: Kind, author: UserId, recipient: cose.Recipient) -> tuple[UserId, bytes]:
+    label = kind.label_of_wrap(author, UserId(recipient.headers.get(cose.RECIPIENT, b"")))
     found = cose.expect(
         recipient.headers,
         cose.ALG_HPKE_9_KE,
-        kind.wrap_label,
+        label,
         user=(cose.RECIPIENT, bytes, USER_ID_BYTES, USER_ID_BYTES),
         key_id=(cose.KID, bytes, KEY_ID_BYTES, KEY_ID_BYTES),
     )
@@ -279,7 +311,7 @@ def _read_wrap_headers(kind: Kind, recipient: cose.Recipient) -> tuple[UserId, b
 
 
 def _wrap_info(kind: Kind, repository: RepositoryId, letter: LetterId, author: UserId, reader: UserId) -> bytes:
-    return cbor.encode([kind.wrap_label, repository, letter, author, reader])
+    return cbor.encode([kind.label_of_wrap(author, reader), repository, letter, author, reader])
 
 
 def _object_hash(protected: bytes, ciphertext: bytes, wraps: Iterable[bytes]) -> Digest:

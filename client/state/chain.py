@@ -29,6 +29,11 @@ _KINDS: Final = (
     EntryKind.RECEIPT,
     EntryKind.RECEIPT_SENT,
     EntryKind.TOMBSTONE,
+    EntryKind.ACCEPTANCE,
+    EntryKind.ACCEPTANCE_SENT,
+    EntryKind.REFUSAL,
+    EntryKind.REFUSAL_SENT,
+    EntryKind.EXPIRY,
 )
 _HEAD_NUMBER_BYTES: Final = 8
 

@@ -29,12 +29,14 @@ from crypto_core import (
     schema,
     sealed,
     session,
+    sign_for,
 )
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import repository_id
 from tests.support.protocol import (
     JOAO,
     LEAF,
+    LETTER,
     MARIA,
     NOW,
     OPERATOR_ROOT,
@@ -54,7 +56,9 @@ from tests.support.protocol import (
     ring,
     sealed_letter,
     sealed_receipt,
+    sign_for_letter,
     signing_key,
+    slip_of,
     traffic_keys,
 )
 from tests.support.strategies import cbor_values, damaged
@@ -73,6 +77,10 @@ VIEW = sealed.read(sealed.LETTER, sealed_letter().head).view(JOAO)
 RECEIPT_VIEW = sealed.read(sealed.RECEIPT, sealed_receipt()).view(MARIA)
 LOGIN = MADE.answered.login_document(MARIA, NOW)
 HEAD = mailbox.sign_head(signing_key("repository"), mailbox.Head(REPOSITORY, JOAO, 1, digest("entry"), NOW))
+RELEASE = sign_for.sign_release(
+    signing_key("repository"),
+    sign_for.Release(REPOSITORY, LETTER, MARIA, JOAO, digest("slip"), sign_for_letter().shares[0], NOW),
+)
 
 VALID = {
     "hello": MADE.sent.hello,
@@ -97,6 +105,9 @@ VALID = {
     "view": cbor.encode(schema.to_map(VIEW)),
     "entry": cbor.encode(schema.to_map(entry(1))),
     "wrap": VIEW.wrap,
+    "sign-for head": sign_for_letter().letter.head,
+    "slip": sign_for_letter().slip,
+    "release": RELEASE,
 }
 
 
@@ -183,6 +194,11 @@ READERS = {
     "mailbox.read_head": lambda data: mailbox.read_head(data, signing_key("repository").public, REPOSITORY, JOAO),
     "documents.decode Login": lambda data: documents.decode(documents.Login, data, REPOSITORY),
     "documents.decode Letter": lambda data: documents.decode(documents.Letter, data, REPOSITORY),
+    "documents.decode Slip": lambda data: documents.decode(documents.Slip, data, REPOSITORY),
+    "sealed.read sign-for": lambda data: sealed.read(sealed.SIGN_FOR, data),
+    "sign_for.read_release": lambda data: sign_for.read_release(
+        data, signing_key("repository").public, slip_of(sign_for_letter()), digest("slip"), JOAO
+    ),
     "moments.from_text": as_text(moments.from_text),
     "ids.repository_id": as_text(repository_id),
 }

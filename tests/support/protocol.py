@@ -27,6 +27,7 @@ from crypto_core import (
     records,
     sealed,
     session,
+    sign_for,
     suite,
 )
 from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId
@@ -208,6 +209,22 @@ def make_receipt(reader: UserId = JOAO) -> bytes:
 def sealed_receipt() -> bytes:
     """João's receipt for `sealed_letter`, for tests that only read it."""
     return make_receipt()
+
+
+def make_sign_for(*to: UserId, sender: UserId = MARIA, expires: int = NOW + DAY_MS) -> sign_for.Prepared:
+    written = make_draft(*to, sender=sender)
+    readers = public_of(*written.letter.to, sender)
+    return sign_for.seal(written, b"a CMS signature", readers, Milliseconds(expires))
+
+
+@cache
+def sign_for_letter() -> sign_for.Prepared:
+    """A letter of Maria that João and Bruno have to sign for, for tests that only read it."""
+    return make_sign_for(JOAO, BRUNO)
+
+
+def slip_of(prepared: sign_for.Prepared) -> documents.Slip:
+    return documents.decode(documents.Slip, prepared.slip, REPOSITORY)
 
 
 # ------------------------------------------------------------------------------------------------------- mailbox

@@ -24,6 +24,7 @@ from crypto_core.documents import MailboxPosition
 from crypto_core.errors import WrongPassphrase
 from crypto_core.ids import LetterId, UserId
 from crypto_core.keys import SealingKey
+from crypto_core.mailbox import EntryKind
 from tests.support import protocol
 from tests.unit.client.conftest import PlayedRepository, live_session
 
@@ -428,3 +429,9 @@ def test_a_keystore_without_its_current_key_says_so():
     lost = Keys(keys.app_seed, keys.sealing, SealingKey.generate().public.key_id)
     with pytest.raises(LocalState, match="does not hold"):
         _ = lost.current_key
+
+
+@pytest.mark.parametrize("kind", EntryKind)
+def test_an_entry_of_every_kind_is_kept(kind):
+    link = Link(protocol.digest("entry"), 1, kind, protocol.MARIA, protocol.LETTER)
+    assert Link.decode(link.encode()) == link

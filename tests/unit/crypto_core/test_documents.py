@@ -9,11 +9,23 @@ import json
 import pytest
 
 from crypto_core import canonical_json, documents, limits
-from crypto_core.documents import Letter, Login, Part, ReadingReceipt, Registration
+from crypto_core.documents import (
+    Acceptance,
+    Letter,
+    Login,
+    Part,
+    ReadingReceipt,
+    Refusal,
+    Registration,
+    Renewal,
+    Slip,
+    SlipLine,
+)
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
-from crypto_core.ids import UserId
+from crypto_core.ids import Milliseconds, UserId
 from tests.support.protocol import (
     BRUNO,
+    DAY_MS,
     JOAO,
     LETTER,
     MARIA,
@@ -50,7 +62,21 @@ DOCUMENTS = {
     "receipt": ReadingReceipt(
         REPOSITORY, LETTER, digest("document"), digest("body"), party(JOAO), MARIA, POSITION, NOW
     ),
+    "slip": Slip(
+        REPOSITORY,
+        LETTER,
+        party(MARIA),
+        digest("object"),
+        digest("commitment"),
+        tuple(SlipLine(each, digest("share 1"), digest("share 2"), b"w" * 48) for each in (BRUNO, JOAO)),
+        NOW,
+        Milliseconds(NOW + DAY_MS),
+    ),
+    "acceptance": Acceptance(REPOSITORY, LETTER, digest("slip"), party(JOAO), MARIA, POSITION, NOW),
+    "refusal": Refusal(REPOSITORY, LETTER, digest("slip"), party(JOAO), MARIA, POSITION, PART, NOW),
+    "refusal without a reason": Refusal(REPOSITORY, LETTER, digest("slip"), party(JOAO), MARIA, POSITION, None, NOW),
 }
+KINDS = frozenset(map(type, DOCUMENTS.values())) | {Renewal}
 
 
 def edited(document, /, **changes):
@@ -94,14 +120,13 @@ def test_the_members_of_a_login_are_these():
 
 
 def test_types_are_different():
-    kinds = (Login, Registration, Letter, ReadingReceipt)
-    assert len({kind.TYPE for kind in kinds}) == len(kinds)
+    assert len({kind.TYPE for kind in KINDS}) == len(KINDS)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_no_document_is_taken_for_another(name):
     data = documents.encode(DOCUMENTS[name])
-    for kind in {Login, Registration, Letter, ReadingReceipt} - {type(DOCUMENTS[name])}:
+    for kind in KINDS - {type(DOCUMENTS[name])}:
         with pytest.raises(BindingMismatch):
             documents.decode(kind, data, REPOSITORY)
 
@@ -234,3 +259,36 @@ def test_recipients_stand_in_one_order_only(change):
     members["to"] = change(sorted({*members["to"], BRUNO.hex(), JOAO.hex()}))
     with pytest.raises(Malformed, match="ascending order"):
         documents.decode(Letter, canonical_json.encode(members), REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expires": "2026-11-22T14:01:57.123Z"},
+        {"expires": "2026-11-22T14:01:57.122Z"},
+        {"expires": "2027-11-23T14:01:57.124Z"},
+        {"lines": []},
+    ],
+    ids=repr,
+)
+def test_a_slip_that_makes_no_sense_is_refused(changes):
+    with pytest.raises(Malformed):
+        decode(DOCUMENTS["slip"], edited(DOCUMENTS["slip"], **changes))
+
+
+def test_a_slip_waits_a_year_and_a_day_at_most():
+    decode(DOCUMENTS["slip"], edited(DOCUMENTS["slip"], expires="2027-11-23T14:01:57.123Z"))
+
+
+def test_the_recipients_of_a_slip_stand_in_order_and_once():
+    first, second = json.loads(documents.encode(DOCUMENTS["slip"]))["lines"]
+    for lines in ([second, first], [first, first]):
+        with pytest.raises(Malformed):
+            decode(DOCUMENTS["slip"], edited(DOCUMENTS["slip"], lines=lines))
+
+
+def test_a_slip_for_as_many_as_a_letter_may_have_fits():
+    line = DOCUMENTS["slip"].lines[0]
+    people = sorted(UserId(seed(f"recipient {number}", 28)) for number in range(limits.RECIPIENTS))
+    lines = tuple(dataclasses.replace(line, recipient=user) for user in people)
+    assert len(documents.encode(dataclasses.replace(DOCUMENTS["slip"], lines=lines))) <= limits.DOCUMENT_BYTES

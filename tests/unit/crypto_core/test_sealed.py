@@ -187,7 +187,7 @@ def wrapped(**changes):
     """João's view with a wrap of the right secret that was made for another context."""
     info = sealed._wrap_info(**{**INFO, **changes})
     key = sealing_key("João").public
-    headers = sealed._wrap_headers(LETTER, JOAO, key.key_id)
+    headers = sealed._wrap_headers(LETTER, MARIA, JOAO, key.key_id)
     wrap = cbor.encode(cose.wrap(key, SECRET.raw, headers, cose.ALG_A256GCM_COMMITTING, info).encode())
     return dataclasses.replace(view(), wrap=wrap, wraps=(suite.sha256(wrap),))
 
@@ -214,7 +214,7 @@ def test_every_name_goes_into_the_info_of_a_wrap(changes):
 
 def test_the_next_layer_is_named_in_a_wrap():
     key = sealing_key("João").public
-    headers = sealed._wrap_headers(LETTER, JOAO, key.key_id)
+    headers = sealed._wrap_headers(LETTER, MARIA, JOAO, key.key_id)
     wrap = cbor.encode(cose.wrap(key, SECRET.raw, headers, cose.ALG_A256GCM, sealed._wrap_info(**INFO)).encode())
     with pytest.raises(DecryptionFailed):
         open_view(dataclasses.replace(view(), wrap=wrap, wraps=(suite.sha256(wrap),)))
@@ -222,7 +222,7 @@ def test_the_next_layer_is_named_in_a_wrap():
 
 def test_a_secret_of_another_size_is_refused():
     key = sealing_key("João").public
-    headers = sealed._wrap_headers(LETTER, JOAO, key.key_id)
+    headers = sealed._wrap_headers(LETTER, MARIA, JOAO, key.key_id)
     made = cose.wrap(key, b"s" * 16, headers, cose.ALG_A256GCM_COMMITTING, sealed._wrap_info(**INFO))
     wrap = cbor.encode(made.encode())
     with pytest.raises(Malformed):
@@ -296,7 +296,7 @@ def test_a_ciphertext_that_opens_under_two_keys_is_refused_by_the_commitment():
 
     key = sealing_key("Bruno").public
     info = sealed._wrap_info(**{**INFO, "reader": BRUNO})
-    headers = sealed._wrap_headers(LETTER, BRUNO, key.key_id)
+    headers = sealed._wrap_headers(LETTER, MARIA, BRUNO, key.key_id)
     wrap = cbor.encode(cose.wrap(key, other.raw, headers, cose.ALG_A256GCM_COMMITTING, info).encode())
     for_bruno = dataclasses.replace(for_joao, wrap=wrap, wraps=(suite.sha256(wrap),))
     with pytest.raises(BindingMismatch, match="several ways"):

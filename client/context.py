@@ -48,6 +48,7 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
     commands.Recv: commands.RecvResult,
     commands.Receipt: commands.ReceiptResult,
     commands.Status: commands.StatusResult,
+    commands.Evidence: commands.EvidenceResult,
     commands.Block: commands.BlockResult,
     commands.Blocked: commands.BlockedResult,
     commands.Close: commands.CloseResult,

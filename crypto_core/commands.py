@@ -131,6 +131,14 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """The repository's signed evidence about a letter of the caller's box, by author and id (see `delivery`)."""
+
+    author: UserIdField
+    letter: LetterIdField
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """The caller wants no letters of `user` any more (`blocked`), or wants them again."""
 
@@ -148,7 +156,7 @@ class Close:
     """Ends this session: its record is deleted."""
 
 
-Command = Create | List | New | All | Send | Recv | Receipt | Status | Block | Blocked | Close
+Command = Create | List | New | All | Send | Recv | Receipt | Status | Evidence | Block | Blocked | Close
 
 
 # ------------------------------------------------------------------------------------------------------- results
@@ -239,6 +247,14 @@ class StatusResult:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceResult:
+    """Evidence of delivery and the repository's CMS signature over it."""
+
+    document: Annotated[bytes, Size(2, limits.DELIVERY_EVIDENCE_BYTES)]
+    signature: Annotated[bytes, Size(1, limits.SIGNATURE_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
 class BlockResult:
     """What stands now, as it was asked for."""
 
@@ -267,6 +283,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "RECV": Recv,
     "RECEIPT": Receipt,
     "STATUS": Status,
+    "EVIDENCE": Evidence,
     "BLOCK": Block,
     "BLOCKED": Blocked,
     "CLOSE": Close,

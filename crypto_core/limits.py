@@ -44,6 +44,8 @@ ATTACHMENT_BYTES: Final = 2048 * MIB  #: one attachment, before sealing
 ATTACHMENT_NAME_BYTES: Final = 255  #: the file name of an attachment, UTF-8
 CHUNK_BYTES: Final = 512 * KIB  #: every chunk of an attachment but the last, before sealing
 UPLOAD_MS: Final = 3 * DAY_MS  #: how long chunks wait for their letter
+DELIVERY_EVIDENCE_BYTES: Final = 256 * KIB  #: the repository's evidence about one letter
+DELIVERY_ENTRIES: Final = 512  #: mailbox entries in it
 
 # Lists
 LIST_PAGE: Final = 50  #: people in one LIST reply

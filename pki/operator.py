@@ -29,12 +29,13 @@ from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
+    load_der_private_key,
     load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
 from pki.errors import OperatorError, TrustStoreError
-from pki.identity import fingerprint
+from pki.identity import fingerprint, load_certificate
 from pki.trust_store import normal_fingerprint
 
 #: Extended key usages of this project: 2.25 and a UUID drawn for it (ITU-T X.667 section 7).
@@ -74,6 +75,15 @@ class Credential:
         return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in self.chain)
 
     @classmethod
+    def from_der(cls, chain: Sequence[bytes], key_der: bytes) -> Credential:
+        """Read certificates and a key (PKCS#8, not encrypted) back. Raises OperatorError, CertificateError."""
+        try:
+            key = load_der_private_key(key_der, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise _unreadable() from error
+        return cls._checked(tuple(load_certificate(each) for each in chain), key)
+
+    @classmethod
     def from_pem(cls, chain_pem: bytes, key_pem: bytes, passphrase: bytes) -> Credential:
         """Read both files back. Raises OperatorError, also for a wrong passphrase."""
         try:
@@ -81,7 +91,11 @@ class Credential:
             key = load_pem_private_key(key_pem, passphrase)
         except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise _unreadable() from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or chain[0].public_key() != key.public_key():
+        return cls._checked(chain, key)
+
+    @classmethod
+    def _checked(cls, chain: tuple[x509.Certificate, ...], key: object) -> Credential:
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not chain or chain[0].public_key() != key.public_key():
             raise _unreadable()
         return cls(chain, key)
 

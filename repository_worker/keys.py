@@ -1,6 +1,7 @@
 """The repository's home folder: its keys, its descriptor, and the ring of key-encryption keys (KEKs).
 
-    HOME/keystore.cose       signing and sealing seeds, epoch, id, the secret that wraps KEKs; under a passphrase
+    HOME/keystore.cose       signing and sealing seeds, the key for evidence with its certificates, epoch, id, the
+                             secret that wraps KEKs; under a passphrase
     HOME/descriptor.cose     the signed descriptor that clients get
     HOME/operator/           root.pem, root.key, signer.pem, signer.key: the operator's; keys under the passphrase
     HOME/kek/ID.cose         one KEK each, sealed under the wrapping secret
@@ -24,10 +25,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from crypto_core import cbor, cose, descriptor, keystore, labels, limits, moments, schema, suite
+from crypto_core.commands import CertificateField
 from crypto_core.descriptor import EPOCH_MAX, Descriptor
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import SALT_BYTES, Digest, Milliseconds, MomentField, RepositoryId, RepositoryIdField
@@ -45,6 +48,7 @@ from crypto_core.session import RepositoryIdentity
 from crypto_core.suite import ContentKey
 from pki import operator
 from pki.errors import PkiError
+from pki.evidence import EvidenceSigner
 from pki.files import PRIVATE_FILE, private_folder, write_atomically
 from pki.identity import load_certificate
 from pki.operator import Credential
@@ -64,6 +68,28 @@ SecretField = Annotated[bytes, Size(suite.SECRET_BYTES, suite.SECRET_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceKey:
+    """The key that signs evidence: PKCS#8 in DER, and its certificates in DER, leaf first, root last.
+
+    It lies in the keystore, beside the keys that workers need, and not with the operator's.
+    """
+
+    key: Annotated[bytes, Size(1, limits.KIB)] = field(repr=False)
+    chain: Annotated[tuple[CertificateField, ...], Size(2, operator.CHAIN_MAX)]
+
+    @classmethod
+    def of(cls, credential: Credential) -> EvidenceKey:
+        """The same as it is kept."""
+        key = credential.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return cls(key, tuple(each.public_bytes(Encoding.DER) for each in credential.chain))
+
+    def credential(self) -> Credential:
+        """Key and certificates. Raises HomeError."""
+        with _operator():
+            return Credential.from_der(self.chain, self.key)
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryKeystore:
     """What `keystore.cose` holds."""
 
@@ -73,6 +99,11 @@ class RepositoryKeystore:
     signing_seed: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)] = field(repr=False)
     sealing_seed: Annotated[bytes, Size(SEALING_SEED_BYTES, SEALING_SEED_BYTES)] = field(repr=False)
     wrapping_secret: SecretField = field(repr=False)
+    evidence: EvidenceKey | None = None
+
+    def evidence_signer(self) -> EvidenceSigner | None:
+        """Who signs evidence; None where no key was made for it. Raises HomeError."""
+        return EvidenceSigner(self.evidence.credential()) if self.evidence else None
 
     @property
     def identity(self) -> RepositoryIdentity:
@@ -123,6 +154,7 @@ class Home:
                 signing_seed=SigningKey.generate().seed,
                 sealing_seed=SealingKey.generate().seed,
                 wrapping_secret=secrets.token_bytes(suite.SECRET_BYTES),
+                evidence=EvidenceKey.of(operator.issue_evidence_signer(root, moments.to_datetime(now))),
             )
             # The keystore last: `exists` is true only when everything is there.
             issued = self._issue(made, signer, broker, now)
@@ -140,6 +172,17 @@ class Home:
             issued = self._issue(made, signer, broker, now)
             self._write_keystore(made, passphrase)
         return issued
+
+    def renew_evidence(self, passphrase: str, now: Milliseconds) -> x509.Certificate:
+        """A new key for evidence, with a certificate of the operator root. Raises HomeError.
+
+        The former key is forgotten: what it signed stays good, by the dates in its certificate.
+        """
+        with _files(self.folder), _operator():
+            known = self.keystore(passphrase)
+            issued = operator.issue_evidence_signer(self._read_credential("root", passphrase), moments.to_datetime(now))
+            self._write_keystore(replace(known, evidence=EvidenceKey.of(issued)), passphrase)
+        return issued.certificate
 
     def _issue(self, made: RepositoryKeystore, signer: Credential, broker: str, now: Milliseconds) -> Descriptor:
         identity = made.identity

@@ -48,6 +48,7 @@ from crypto_core.ids import Milliseconds, RepositoryId
 from crypto_core.keys import VerifyKey
 from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, RepositoryIdentity, SessionLimits
+from pki.evidence import EvidenceSigner
 from repository_worker import handlers
 from repository_worker.effects import CHECKED_WHEN_STORED, Change, CounterRecord, Effect, Outcome
 from repository_worker.errors import (
@@ -118,6 +119,7 @@ class RepositoryState:
     ring: KekRing
     descriptor: bytes = field(repr=False)
     limits: SessionLimits = DEFAULT_LIMITS
+    evidence: EvidenceSigner | None = field(default=None, repr=False)
     own_accounts: bool = False  #: a message counts only from the broker account of the installation that signed it
 
 
@@ -464,6 +466,7 @@ class Pipeline:
             rates=self._storage,
             signing=repository.identity.signing,
             limits=repository.limits,
+            evidence=repository.evidence,
         )
 
 

@@ -139,7 +139,13 @@ def build_pipeline(
         remember_for=timedelta(seconds=settings.certificate_memory_seconds),
     )
     sessions = Sessions(storage, ring, seconds=settings.session_cache_seconds, entries=settings.session_cache_entries)
-    state = RepositoryState(opened.identity, ring, home.signed_descriptor(), own_accounts=settings.own_accounts)
+    state = RepositoryState(
+        opened.identity,
+        ring,
+        home.signed_descriptor(),
+        evidence=opened.evidence_signer(),
+        own_accounts=settings.own_accounts,
+    )
     return Pipeline(state, storage, sessions, Identities(validator), metrics)
 
 

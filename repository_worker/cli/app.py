@@ -7,6 +7,7 @@
     dead         dead letters: list, show, requeue, drop
     clients      which installations may use the broker: enrol, block, unblock, list
     guard        cut off installations that flood the broker
+    evidence     show the certificate that evidence is signed with, or issue another
     settings     every setting with its unit and default
     dev          a whole private stack in the foreground
     compose-secrets, prepare-database   what docker-compose.yml asks for before and at its start
@@ -34,10 +35,11 @@ from broker_config.private_process import LocalServerError
 from crypto_core.descriptor import Descriptor
 from crypto_core.errors import ProtocolError
 from pki.errors import PkiError
+from pki.identity import fingerprint
 from repository_worker import logs
 from repository_worker.cli import clients, common, dead, deployment, doctor
 from repository_worker.cli.common import Json
-from repository_worker.errors import WorkerError
+from repository_worker.errors import HomeError, WorkerError
 from repository_worker.keys import now_ms
 from repository_worker.settings import Settings
 
@@ -126,6 +128,30 @@ def descriptor(
     if export is not None:
         export.write_bytes(home.signed_descriptor())
     common.show(common.facts(shown, root, home), as_json, title="Descriptor")
+
+
+@app.command()
+def evidence(
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Make a new key and certificate; needs the operator root's key.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the certificate that evidence is signed with, or issue another. Workers take a new one when they start."""
+    _, home = common.start()
+    passphrase = common.passphrase()
+    if renew:
+        home.renew_evidence(passphrase, now_ms())
+    kept = home.keystore(passphrase).evidence
+    if kept is None:
+        raise HomeError("There is no key for evidence yet; make one: `smr-repository evidence --renew`.")
+    certificate = kept.credential().certificate
+    shown = {
+        "subject": certificate.subject.rfc4514_string(),
+        "sha256": fingerprint(certificate),
+        "until": f"{certificate.not_valid_after_utc:%Y-%m-%d}",
+    }
+    common.show(shown, as_json, title="Evidence")
 
 
 @app.command()

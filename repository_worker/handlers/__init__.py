@@ -6,13 +6,28 @@ finds it. Who asks is in `Caller`: a handler that needs a citizen asks the calle
 
 from __future__ import annotations
 
-from crypto_core.commands import All, Block, Blocked, Close, Command, Create, List, New, Receipt, Recv, Send, Status
+from crypto_core.commands import (
+    All,
+    Block,
+    Blocked,
+    Close,
+    Command,
+    Create,
+    Evidence,
+    List,
+    New,
+    Receipt,
+    Recv,
+    Send,
+    Status,
+)
 from repository_worker.handlers import (
     all_entries,
     block,
     blocked,
     close,
     create,
+    evidence,
     list_people,
     new,
     receipt,
@@ -48,6 +63,8 @@ def decide(command: Command, caller: Caller, view: ReadView, context: Context) -
             return receipt.handle(command, caller, view, context)
         case Status():
             return status.handle(command, caller, view, context)
+        case Evidence():
+            return evidence.handle(command, caller, view, context)
         case Block():
             return block.handle(command, caller, view, context)
         case Blocked():

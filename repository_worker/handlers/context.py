@@ -17,6 +17,7 @@ from crypto_core.commands import ErrorCode
 from crypto_core.ids import Digest, Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.keys import SigningKey
 from crypto_core.session import DEFAULT_LIMITS, SessionLimits
+from pki.evidence import EvidenceSigner
 from repository_worker.effects import Effect, Outcome
 from repository_worker.errors import Refused
 from repository_worker.identities import Identities
@@ -51,6 +52,7 @@ class Context:
     rates: Rates
     signing: SigningKey = field(repr=False)
     limits: SessionLimits = DEFAULT_LIMITS
+    evidence: EvidenceSigner | None = field(default=None, repr=False)  #: None where the operator has made no key yet
 
     def sign_head(self, mailbox: UserId, number: int, entry: Digest) -> bytes:
         """The repository's word that entry `number` of this mailbox has this hash."""

@@ -110,6 +110,9 @@ class ReadView(Protocol):
     def status(self, author: UserId, letter: LetterId) -> StoredStatus | None:
         """A letter that `author` sent, and what became of it."""
 
+    def concerning(self, owner: UserId, author: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
+        """All entries in the mailbox of `owner` about a letter by `author`, with views: the letter's own come first."""
+
     def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
         """Those of `readers` who block `author`, in their order; as it was at most `blocks.MEMORY_SECONDS` ago."""
 

@@ -114,6 +114,11 @@ class Mailboxes:
         receipts.sort(key=lambda each: each.entry.number)
         return StoredStatus(sent, tuple(receipts), documents.placed(found[0]))
 
+    def concerning(self, owner: UserId, author: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
+        wanted = {**documents.with_receipts(author, letter), "entries.mailbox": owner}
+        found = self._accepted.find(wanted, documents.fields_for(owner, views=True)).sort("_id", 1)
+        return tuple(each for one in found for each in documents.stored_entries(one, owner))
+
     def _find(
         self, author: UserId, letter: LetterId, owner: UserId, fields: Document
     ) -> tuple[Document, Sequence[StoredEntry]] | None:

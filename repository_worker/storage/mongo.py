@@ -219,6 +219,10 @@ class MongoStorage:
         with wrapped():
             return self._mailboxes.status(author, letter)
 
+    def concerning(self, owner: UserId, author: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
+        with wrapped():
+            return self._mailboxes.concerning(owner, author, letter)
+
     def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
         with wrapped():
             return self._blocks.refusing(readers, author)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from crypto_core import commands, cose, descriptor, limits, mailbox
+from crypto_core import commands, cose, delivery, descriptor, limits, mailbox
 from crypto_core.commands import ErrorCode
 from crypto_core.errors import BindingMismatch
 from crypto_core.ids import new_nonce
+from pki.evidence import verify_evidence
+from pki.identity import load_certificate
 from repository_worker.stack import PrivateStack
 from tests.support.wire import Citizen, Wire, now_ms
 
@@ -60,6 +64,32 @@ def test_a_letter_and_its_receipt(people):
     assert status.receipts[0].entry.routing.author == joao.user
     assert status.receipts[0].entry.time == accepted.accepted
     assert len(status.heads) == len(sent.heads) == 2
+
+
+def test_evidence_for_the_author_and_for_the_reader(stack, people):
+    (maria, of_maria), (joao, of_joao), (_, of_bruno) = people
+    sent = of_maria.send(maria, [joao], "Olá, João!".encode())
+    _, head, _ = of_joao.read(joao, maria, sent.letter)
+    of_joao.ask(of_joao.receipt(joao, maria, head), commands.ReceiptResult)
+    shown = {}
+    for citizen, wire in ((maria, of_maria), (joao, of_joao)):
+        result = wire.ask(commands.Evidence(maria.user, sent.letter), commands.EvidenceResult)
+        root = load_certificate(descriptor.read(stack.descriptor_path.read_bytes()).chain[-1])
+        now = datetime.now(UTC)
+        verify_evidence(result.document, result.signature, root, root_fingerprint=stack.root_fingerprint, moment=now)
+        shown[citizen.user] = delivery.decode(result.document, stack.descriptor.repository).entries
+    assert {(each.mailbox, each.kind.value) for each in shown[maria.user]} == {
+        (maria.user, "sent"),
+        (maria.user, "receipt"),
+        (joao.user, "received"),
+    }
+    assert {(each.mailbox, each.kind.value) for each in shown[joao.user]} == {
+        (joao.user, "received"),
+        (joao.user, "receipt-sent"),
+    }
+    assert shown[maria.user][0].document == shown[joao.user][0].document == head.signed.digest
+    with pytest.raises(commands.RefusedByRepository):
+        of_bruno.ask(commands.Evidence(maria.user, sent.letter), commands.EvidenceResult)
 
 
 def test_the_largest_body_comes_back_whole(people):

@@ -77,9 +77,15 @@ class Shelf:
             Placed(owner, each.entry, each.hash)
             for owner, stored in self.entries_.items()
             for each in stored
-            if each.about == author and each.entry.routing.letter == letter
+            if each.about == author
+            and each.entry.routing.letter == letter
+            and each.entry.kind in (EntryKind.SENT, EntryKind.RECEIVED)
         )
         return StoredStatus(sent, receipts, acceptance)
+
+    def concerning(self, owner, author, letter):
+        own = self.entries_.get(owner, [])
+        return tuple(each for each in own if (each.about, each.entry.routing.letter) == (author, letter))
 
     def _entry(self, owner, kind, about, letter):
         for each in self.entries_.get(owner, []):

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from crypto_core import commands, limits, sealed
+from crypto_core import commands, delivery, letter, limits, sealed
 from crypto_core.commands import ErrorCode
 from crypto_core.ids import LetterId
 from crypto_core.mailbox import EntryKind
 from crypto_core.session import SessionLimits
+from pki import operator
+from pki.evidence import EvidenceSigner
 from repository_worker.effects import CloseSession, MarkRead, Outcome, Placed, SetBlock, StoreLetter, StoreReceipt
 from repository_worker.errors import Refused
 from repository_worker.handlers import decide
@@ -24,6 +26,7 @@ from tests.support.protocol import (
     REPOSITORY,
     make_letter,
     public_of,
+    ring,
     sealed_letter,
     sealed_receipt,
     signed,
@@ -248,6 +251,63 @@ class TestReceipt:
 
     def test_a_letter_is_no_receipt(self, refusal):
         assert refusal(commands.Receipt(sealed_letter().head), MARIA) is ErrorCode.MALFORMED
+
+
+class TestEvidence:
+    @pytest.fixture
+    def context(self, context):
+        credential = operator.issue_evidence_signer(operator.create_operator_root("Organização Exemplo"))
+        return replace(context, evidence=EvidenceSigner(credential))
+
+    @pytest.fixture
+    def decided(self, shelf, context):
+        def ask(who, author=MARIA):
+            decision = decide(commands.Evidence(author, LETTER), caller(who), shelf, context)
+            assert decision.effect is None
+            return decision.reply(Outcome())
+
+        return ask
+
+    @pytest.fixture(autouse=True)
+    def laid(self, shelf):
+        shelf.put(MARIA, EntryKind.SENT, LETTER_HEAD, MARIA)
+        shelf.put(JOAO, EntryKind.RECEIVED, LETTER_HEAD, MARIA)
+        shelf.put(BRUNO, EntryKind.RECEIVED, LETTER_HEAD, MARIA)
+        receipt = sealed.read(sealed.RECEIPT, sealed_receipt())
+        shelf.put(JOAO, EntryKind.RECEIPT_SENT, receipt, MARIA)
+        shelf.put(MARIA, EntryKind.RECEIPT, receipt, MARIA)
+
+    @pytest.mark.parametrize(
+        ("who", "kinds"),
+        [
+            (MARIA, ["sent", "receipt", "received", "received"]),
+            (JOAO, ["received", "receipt-sent"]),
+            (BRUNO, ["received"]),
+        ],
+    )
+    def test_each_is_shown_what_they_may_know(self, decided, shelf, who, kinds):
+        result = decided(who)
+        found = delivery.decode(result.document, REPOSITORY)
+        assert (found.author, found.letter, found.time) == (MARIA, LETTER, NOW)
+        assert [each.kind.value for each in found.entries] == kinds
+        assert who == MARIA or {each.mailbox for each in found.entries} == {who}
+        for each in found.entries:
+            assert each.entry == shelf.entries_[each.mailbox][each.number - 1].hash
+
+    def test_it_names_the_signed_documents(self, decided):
+        opened = letter.open_head(LETTER_HEAD.view(MARIA), REPOSITORY, MARIA, ring(MARIA))
+        sent = delivery.decode(decided(MARIA).document, REPOSITORY).entries[0]
+        assert (sent.document, sent.signature) == (opened.signed.digest, opened.signed.signature_digest)
+
+    def test_a_stranger_does_not_learn_that_it_exists(self, decided):
+        with pytest.raises(Refused) as refused:
+            decided(JOAO, author=JOAO)
+        assert refused.value.code is ErrorCode.NOT_FOUND
+
+    def test_without_a_key_it_says_who_can_make_one(self, decided, context, shelf):
+        with pytest.raises(Refused, match="evidence --renew") as refused:
+            decide(commands.Evidence(MARIA, LETTER), caller(MARIA), shelf, replace(context, evidence=None))
+        assert refused.value.code is ErrorCode.UNAVAILABLE
 
 
 class TestStatus:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from crypto_core import descriptor, limits
 from crypto_core.ids import Milliseconds
+from crypto_core.moments import to_datetime
+from pki.evidence import verify_evidence
+from pki.identity import load_certificate
 from repository_worker.errors import HomeError
 from repository_worker.keys import KEK_END_MS, KEK_LIFE_MS, Home, KekRing
 from tests.support.protocol import NOW
@@ -67,6 +71,29 @@ class TestHome:
     def test_a_folder_without_one(self, tmp_path):
         with pytest.raises(HomeError, match="init"):
             Home(tmp_path / "none").keystore(PASSPHRASE)
+
+    def test_evidence_is_signed_under_the_operator_root(self, made):
+        signer = made.keystore(PASSPHRASE).evidence_signer()
+        found, root = made.descriptor(NOW)
+        certificate = load_certificate(made.keystore(PASSPHRASE).evidence.chain[-1])
+        signature = signer.sign_document(b"{}", to_datetime(NOW))
+        verify_evidence(b"{}", signature, certificate, root_fingerprint=root, moment=to_datetime(NOW))
+        assert found.operator_root.hex() == root
+
+    def test_another_key_for_evidence(self, tmp_path):
+        home = Home(tmp_path)
+        home.create("Correio", "Organização Exemplo", BROKER, PASSPHRASE, NOW)
+        before = home.keystore(PASSPHRASE)
+        certificate = home.renew_evidence(PASSPHRASE, NOW)
+        after = home.keystore(PASSPHRASE)
+        assert after.evidence.credential().certificate == certificate != before.evidence.credential().certificate
+        assert (after.signing_seed, after.epoch) == (before.signing_seed, before.epoch)
+
+    def test_a_damaged_key_for_evidence(self, made):
+        kept = made.keystore(PASSPHRASE)
+        for damage in ({"key": b"no key"}, {"chain": kept.evidence.chain[::-1]}, {"chain": (b"x", b"y")}):
+            with pytest.raises(HomeError):
+                replace(kept, evidence=replace(kept.evidence, **damage)).evidence_signer()
 
     def test_issued_anew_it_succeeds_the_old_one(self, tmp_path):
         home = Home(tmp_path)

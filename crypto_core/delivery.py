@@ -1,0 +1,75 @@
+"""Evidence of delivery: what the repository says about one letter, in a form that people and courts can check.
+
+A canonical JSON document that lists mailbox entries about the letter, as far as who asks may know them. Each names the
+citizen's signed document that it records, and its signature, by their SHA-256: `sha256sum` tells whether they are the
+ones at hand. The repository signs it with a key that serves for nothing else (see `pki.evidence`); no card ever signs
+this type, and the repository signs no other.
+
+    sent           submission accepted: the letter is in its author's mailbox
+    received       content consigned: it is in a recipient's mailbox
+    receipt        content handed over: the reader's receipt is in the author's mailbox
+    receipt-sent   the same, in the reader's own mailbox
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from crypto_core import canonical_json, limits, schema
+from crypto_core.documents import VERSION
+from crypto_core.errors import BindingMismatch
+from crypto_core.ids import (
+    DigestField,
+    LetterIdField,
+    MomentField,
+    RepositoryId,
+    RepositoryIdField,
+    UserIdField,
+)
+from crypto_core.mailbox import NUMBER_MAX, EntryKind
+from crypto_core.schema import Range, Size
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEntry:
+    """One entry of one mailbox: its place and hash in the chain, and which signed document by whom it records."""
+
+    mailbox: UserIdField
+    number: Annotated[int, Range(1, NUMBER_MAX)]
+    entry: DigestField
+    kind: EntryKind
+    time: MomentField
+    author: UserIdField
+    document: DigestField
+    signature: DigestField
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryEvidence:
+    """What the repository has recorded about the letter `letter` by `author`. `time`: when it says so."""
+
+    TYPE: ClassVar[str] = "delivery-evidence"
+
+    repository: RepositoryIdField
+    author: UserIdField
+    letter: LetterIdField
+    entries: Annotated[tuple[RecordedEntry, ...], Size(1, limits.DELIVERY_ENTRIES)]
+    time: MomentField
+
+
+def encode(evidence: DeliveryEvidence) -> bytes:
+    """The canonical bytes that are signed. Raises Malformed or LimitExceeded."""
+    members = {**schema.to_document(evidence), "type": evidence.TYPE, "version": VERSION}
+    return canonical_json.encode(members)
+
+
+def decode(data: bytes, repository: RepositoryId) -> DeliveryEvidence:
+    """The evidence of this repository. Raises Malformed, or BindingMismatch for anything else that is a document."""
+    members = canonical_json.decode(data, limits.DELIVERY_EVIDENCE_BYTES)
+    if type(members) is not dict:
+        raise BindingMismatch("evidence of delivery is a JSON object")
+    found = (members.pop("type", None), members.pop("version", None), members.get("repository"))
+    if found != (DeliveryEvidence.TYPE, VERSION, repository) or type(found[1]) is not int:
+        raise BindingMismatch(f"not evidence of delivery of version {VERSION} by the repository {repository}")
+    return schema.from_document(DeliveryEvidence, members)

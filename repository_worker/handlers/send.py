@@ -74,7 +74,7 @@ def _require_wanted(letter: SealedObject, view: ReadView) -> None:
 
 def _require_current(letter: SealedObject, view: ReadView) -> None:
     author = letter.routing.author
-    renewed = view.renewed(sorted({author, *letter.recipients}))
+    renewed = view.superseded(sorted({author, *letter.recipients}))
     # A letter that was accepted before the renewal is the same letter when it is sent again.
     if renewed and view.status(author, letter.routing.letter) is None:
         raise renewals.refused(author, renewed)

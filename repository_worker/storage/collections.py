@@ -7,6 +7,7 @@
     sessions       session records, sealed
     rates          what somebody asked for in a minute
     blocks         whose letters (`author`) the owner of a mailbox does not want
+    news           how often something changed that workers remember (`memory`)
 
 A document of `accepted` holds everything that one command makes visible, so that it appears whole or not at all
 without a transaction:
@@ -53,6 +54,7 @@ MAILBOXES: Final = "mailboxes"
 SESSIONS: Final = "sessions"
 RATES: Final = "rates"
 BLOCKS: Final = "blocks"
+NEWS: Final = "news"
 
 #: A session's record stays this long after its end, so that its client is told of the end; seconds.
 SESSION_AFTERLIFE_SECONDS: Final = 3600
@@ -206,4 +208,5 @@ COLLECTIONS: Final = (
         (_unique("rate", "what", "user", "minute"), _expiry(RATE_AFTERLIFE_SECONDS)),
     ),
     Collection(BLOCKS, {"mailbox": _BINARY, "author": _BINARY}, (_unique("block", "mailbox", "author"),)),
+    Collection(NEWS, {"count": _NUMBER}, ()),
 )

@@ -95,6 +95,9 @@ class ReadView(Protocol):
     def renewed(self, users: Sequence[UserId]) -> dict[UserId, UserId]:
         """Those of `users` whose card was renewed, each with the user of the card that renews it."""
 
+    def superseded(self, users: Sequence[UserId]) -> dict[UserId, UserId]:
+        """The same, as it was at most `memory.NEWS_SECONDS` ago: for what every letter asks."""
+
     def unregistered(self, users: Sequence[UserId]) -> tuple[UserId, ...]:
         """Those of `users` that are not registered, in their order."""
 
@@ -114,7 +117,7 @@ class ReadView(Protocol):
         """All entries in the mailbox of `owner` about a letter by `author`, with views: the letter's own come first."""
 
     def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
-        """Those of `readers` who block `author`, in their order; as it was at most `blocks.MEMORY_SECONDS` ago."""
+        """Those of `readers` who block `author`, in their order; as it was at most `memory.NEWS_SECONDS` ago."""
 
     def blocked(self, owner: UserId) -> tuple[UserId, ...]:
         """Everybody whom `owner` blocks, in ascending order."""

@@ -55,6 +55,7 @@ from repository_worker.storage.driver import (
 from repository_worker.storage.heads import Heads
 from repository_worker.storage.interface import CounterState, Page, StoredEntry, StoredLetter, StoredStatus
 from repository_worker.storage.mailboxes import Mailboxes
+from repository_worker.storage.memory import Memory, News
 
 T = TypeVar("T")
 Session = ClientSession
@@ -86,7 +87,9 @@ class MongoStorage:
         self._heads = Heads(self._database)
         self._mailboxes = Mailboxes(self._database, repository, self._heads)
         self._commits = Commits(client, self._database, repository, self._heads, quota)
-        self._blocks = Blocks(self._database)
+        self._news = News(self._database)
+        self._blocks = Blocks(self._database, self._news)
+        self._successors: Memory[UserId, UserId | None] = Memory(self._news)
 
     # --- setting up ----------------------------------------------------------------------------------------------
 
@@ -98,7 +101,8 @@ class MongoStorage:
                 if collection.name not in existing:
                     self._create(collection.name)
                 self._database.command("collMod", collection.name, validator=collection.validator)
-                self._database[collection.name].create_indexes(list(collection.indexes))
+                if collection.indexes:
+                    self._database[collection.name].create_indexes(list(collection.indexes))
         self.limit_transactions()
 
     def _create(self, name: str) -> None:
@@ -195,6 +199,17 @@ class MongoStorage:
         with wrapped():
             found = list(self._database[names.REGISTRATIONS].find(wanted, {"renews": 1, "user": 1}))
         return {UserId(each["renews"]): UserId(each["user"]) for each in found}
+
+    def superseded(self, users: Sequence[UserId]) -> dict[UserId, UserId]:
+        with wrapped():
+            known, count = self._successors.recall(users)
+        unknown = [user for user in users if user not in known]
+        if unknown:
+            found = self.renewed(unknown)
+            answers = {user: found.get(user) for user in unknown}
+            self._successors.keep(answers, count)
+            known |= answers
+        return {user: successor for user, successor in known.items() if successor is not None}
 
     def unregistered(self, users: Sequence[UserId]) -> tuple[UserId, ...]:
         with wrapped():
@@ -303,6 +318,8 @@ class MongoStorage:
             other = {"renews": effect.renews, "latest": True, "user": {"$ne": person.user}}
             if registrations.find_one(other, {"_id": 1}, session=session) is not None:
                 raise Conflict("another card renews that one")
+            self._news.announce(session)
+            self._successors.forget(effect.renews)
         document = documents.person_document(person, effect.searchable_name, effect.renews)
         registrations.insert_one(document, session=session)
         if person.revision == 1:

@@ -10,7 +10,7 @@ from crypto_core import commands, ids, letter, mailbox, receipt, sealed
 from crypto_core.commands import ErrorCode
 from crypto_core.errors import BindingMismatch, ProtocolError
 from crypto_core.ids import Digest
-from repository_worker.storage.blocks import MEMORY_SECONDS
+from repository_worker.storage.memory import NEWS_SECONDS
 from tests.support.wire import keys_of
 
 
@@ -208,7 +208,7 @@ class TestBlocking:
     @staticmethod
     def until_refused(wire, sender, to):
         """Sends until it is refused, which both workers must know after a named time; gives the refusal."""
-        deadline = time.monotonic() + 5 * MEMORY_SECONDS
+        deadline = time.monotonic() + 10 * NEWS_SECONDS
         while True:
             try:
                 wire.send(sender, to, b"text")

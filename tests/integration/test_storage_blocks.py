@@ -6,9 +6,10 @@ import pytest
 from pymongo.errors import DuplicateKeyError
 
 from repository_worker.effects import SetBlock
-from repository_worker.storage import blocks as blocks_
 from repository_worker.storage import collections as names
-from repository_worker.storage.blocks import MEMORY_SECONDS, Blocks
+from repository_worker.storage import memory
+from repository_worker.storage.blocks import Blocks
+from repository_worker.storage.memory import MEMORY_SECONDS, NEWS_SECONDS, News
 from tests.support.protocol import BRUNO, JOAO, MARIA
 
 
@@ -34,7 +35,13 @@ def collection(database):
 
 @pytest.fixture
 def blocks(collection, database, clock):
-    return Blocks(database, clock)
+    return Blocks(database, News(database, clock), clock)
+
+
+@pytest.fixture
+def elsewhere(collection, database, clock):
+    """The blocks as another worker knows them."""
+    return Blocks(database, News(database, clock), clock)
 
 
 def put(blocks, owner, user, *, blocked=True, repeated=False) -> None:
@@ -51,18 +58,42 @@ def test_those_who_block_the_author_are_found_among_the_readers(blocks):
     assert blocks.refusing([], MARIA) == ()
 
 
-def test_an_answer_is_remembered_for_the_named_time(blocks, collection, clock):
+def test_an_answer_of_another_worker_counts_after_the_named_time(blocks, elsewhere, clock):
     assert blocks.refusing([JOAO], MARIA) == ()
-    collection.insert_one({"mailbox": JOAO, "author": MARIA})  # by another worker
+    put(elsewhere, JOAO, MARIA)
+    clock.now += NEWS_SECONDS - 0.01
+    assert blocks.refusing([JOAO], MARIA) == ()
+    clock.now += 0.02
+    assert blocks.refusing([JOAO], MARIA) == (JOAO,)
+    put(elsewhere, JOAO, MARIA, blocked=False)
+    clock.now += NEWS_SECONDS
+    assert blocks.refusing([JOAO], MARIA) == ()
+
+
+def test_what_nobody_announced_counts_after_the_other_named_time(blocks, collection, clock):
+    assert blocks.refusing([JOAO], MARIA) == ()
+    collection.insert_one({"mailbox": JOAO, "author": MARIA})
     clock.now += MEMORY_SECONDS - 0.01
     assert blocks.refusing([JOAO], MARIA) == ()
     clock.now += 0.02
     assert blocks.refusing([JOAO], MARIA) == (JOAO,)
 
 
-def test_who_blocks_nobody_is_asked_about_once_for_all_senders(blocks, collection, clock):
+def test_what_was_asked_before_the_news_is_not_remembered_after_them(database, collection, clock):
+    news = News(database, clock)
+    remembered: memory.Memory[str, bool] = memory.Memory(news, clock)
+    _, before = remembered.recall(["a"])
+    with database.client.start_session() as session, session.start_transaction():
+        news.announce(session)
+    clock.now += NEWS_SECONDS
+    remembered.recall(["b"])
+    remembered.keep({"a": False}, before)
+    assert remembered.recall(["a"])[0] == {}
+
+
+def test_who_blocks_nobody_is_asked_about_once_for_all_senders(blocks, elsewhere, collection, clock):
     assert blocks.refusing([JOAO, BRUNO], MARIA) == ()
-    collection.insert_one({"mailbox": JOAO, "author": BRUNO})  # by another worker
+    collection.insert_one({"mailbox": JOAO, "author": BRUNO})
     assert blocks.refusing([JOAO], BRUNO) == ()  # remembered: João blocked nobody
     clock.now += MEMORY_SECONDS
     assert blocks.refusing([JOAO], BRUNO) == (JOAO,)
@@ -99,12 +130,12 @@ def test_lists_are_ascending_and_apart(blocks):
 
 
 def test_what_is_remembered_is_bounded(blocks, monkeypatch):
-    monkeypatch.setattr(blocks_, "REMEMBERED", 10)
+    monkeypatch.setattr(memory, "REMEMBERED", 10)
     for number in range(50):
         put(blocks, BRUNO, number.to_bytes(28, "big"))
         blocks.refusing([number.to_bytes(28, "big"), BRUNO], number.to_bytes(28, "big"))
-    assert len(blocks._known) <= 10
-    assert len(blocks._open) <= 10
+    assert len(blocks._pairs._known) <= 10
+    assert len(blocks._wary._known) <= 10
 
 
 def test_the_look_uses_its_index_alone(blocks, collection):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -32,6 +33,7 @@ from repository_worker.local_mongo import LocalMongo
 from repository_worker.storage import driver
 from repository_worker.storage.driver import connect
 from repository_worker.storage.interface import CounterState, MailboxState, Page, StoredLetter
+from repository_worker.storage.memory import NEWS_SECONDS
 from repository_worker.storage.mongo import MongoStorage
 from tests.support.protocol import (
     BRUNO,
@@ -121,7 +123,18 @@ class TestRenewals:
         commit(self.renewing(new, renewal))
         assert storage.registration(new).renewal == renewal
         assert storage.registration(JOAO).renewal is None
-        assert storage.renewed([MARIA, JOAO, new]) == {JOAO: new}
+        assert storage.renewed([MARIA, JOAO, new]) == storage.superseded([MARIA, JOAO, new]) == {JOAO: new}
+
+    def test_the_worker_that_stored_it_knows_at_once_and_others_soon(self, storage, commit, people, database):
+        elsewhere = MongoStorage(database.client, database.name, REPOSITORY)
+        assert storage.superseded([JOAO]) == elsewhere.superseded([JOAO]) == {}
+        new = UserId(bytes(28))
+        commit(self.renewing(new))
+        assert storage.superseded([JOAO]) == {JOAO: new}
+        deadline = time.monotonic() + 20 * NEWS_SECONDS
+        while elsewhere.superseded([JOAO]) != {JOAO: new}:
+            assert time.monotonic() < deadline, "another worker goes on with what is no longer so"
+            time.sleep(0.05)
 
     def test_a_card_is_renewed_by_one_card(self, storage, commit, people):
         commit(self.renewing(UserId(bytes(28))))

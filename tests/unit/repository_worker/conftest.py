@@ -50,6 +50,9 @@ class Shelf:
                     found[former] = person.user
         return found
 
+    def superseded(self, users):
+        return self.renewed(users)
+
     def unregistered(self, users):
         return tuple(user for user in users if user not in self.registered)
 

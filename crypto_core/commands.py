@@ -17,6 +17,7 @@ from crypto_core.documents import REVISION_MAX, SignedDocument, SignedRenewal
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
 from crypto_core.ids import (
     NONCE_BYTES,
+    AttachmentIdField,
     LetterIdField,
     Milliseconds,
     MomentField,
@@ -31,6 +32,10 @@ R = TypeVar("R")
 CertificateField = Annotated[bytes, Size(1, limits.CERTIFICATE_BYTES)]
 HeadField = Annotated[bytes, Size(1, limits.KIB)]
 MESSAGE_BYTES: Final = 512
+_CHUNKS: Final = limits.ATTACHMENT_BYTES // limits.CHUNK_BYTES
+_SEALED_ATTACHMENT_BYTES: Final = limits.ATTACHMENT_BYTES + _CHUNKS * suite.TAG_BYTES
+PositionField = Annotated[int, Range(0, _CHUNKS - 1)]
+ChunkField = Annotated[bytes, Size(suite.TAG_BYTES, limits.CHUNK_BYTES + suite.TAG_BYTES)]
 
 
 class ErrorCode(enum.Enum):
@@ -156,7 +161,55 @@ class Close:
     """Ends this session: its record is deleted."""
 
 
-Command = Create | List | New | All | Send | Recv | Receipt | Status | Evidence | Block | Blocked | Close
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Begins the upload of an attachment of a letter that is to be sent, or asks what of it is there.
+
+    `size`: bytes of all sealed chunks together.
+    """
+
+    letter: LetterIdField
+    attachment: AttachmentIdField
+    size: Annotated[int, Range(suite.TAG_BYTES, _SEALED_ATTACHMENT_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class PutChunk:
+    """One sealed chunk of an upload that was begun."""
+
+    letter: LetterIdField
+    attachment: AttachmentIdField
+    position: PositionField
+    chunk: ChunkField = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GetChunk:
+    """One sealed chunk of an attachment of a letter of the caller's box, once the letter was read."""
+
+    author: UserIdField
+    letter: LetterIdField
+    attachment: AttachmentIdField
+    position: PositionField
+
+
+Command = (
+    Create
+    | List
+    | New
+    | All
+    | Send
+    | Recv
+    | Receipt
+    | Status
+    | Evidence
+    | Block
+    | Blocked
+    | Close
+    | Upload
+    | PutChunk
+    | GetChunk
+)
 
 
 # ------------------------------------------------------------------------------------------------------- results
@@ -274,6 +327,25 @@ class CloseResult:
     closed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class UploadResult:
+    """Which chunks are there: bit `position % 8` of byte `position // 8`, the lowest bit first."""
+
+    there: Annotated[bytes, Size(1, -(-_CHUNKS // 8))]
+
+
+@dataclass(frozen=True, slots=True)
+class PutChunkResult:
+    """The chunk at this position is stored."""
+
+    position: PositionField
+
+
+@dataclass(frozen=True, slots=True)
+class GetChunkResult:
+    chunk: ChunkField = field(repr=False)
+
+
 COMMANDS: Final[dict[str, type[Any]]] = {
     "CREATE": Create,
     "LIST": List,
@@ -287,6 +359,9 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "BLOCK": Block,
     "BLOCKED": Blocked,
     "CLOSE": Close,
+    "UPLOAD": Upload,
+    "PUT_CHUNK": PutChunk,
+    "GET_CHUNK": GetChunk,
 }
 _NAMES: Final = {kind: name for name, kind in COMMANDS.items()}
 

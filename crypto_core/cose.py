@@ -45,6 +45,7 @@ COOKIE: Final = -70010
 KDF: Final = -70011
 DOCUMENT: Final = -70012
 DOCUMENT_SIGNATURE: Final = -70013
+ATTACHMENTS: Final = -70014
 
 # Algorithms
 ALG_ED25519: Final = -19  # RFC 9864

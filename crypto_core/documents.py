@@ -30,7 +30,6 @@ from crypto_core.schema import Range, Size
 VERSION: Final = 1
 MEDIA_TYPE_BYTES: Final = 127
 REVISION_MAX: Final = 2**31 - 1
-ATTACHMENTS: Final = 256
 REFERENCES: Final = 16
 #: A content secret under AES-256-GCM
 WRAPPED_SECRET_BYTES: Final = suite.SECRET_BYTES + suite.TAG_BYTES
@@ -132,7 +131,10 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Subject, body or attachment: media type, size in bytes and salted digest (see `letter.part_digest`)."""
+    """Subject, body or attachment: media type, size in bytes and salted digest.
+
+    See `letter.part_digest`, and `stream.digest` for attachments, whose names it covers.
+    """
 
     media_type: Annotated[str, Size(1, MEDIA_TYPE_BYTES)]
     size: Annotated[int, Range(0, 2**41)]
@@ -152,7 +154,7 @@ class Letter:
     time: MomentField
     subject: Part
     body: Part
-    attachments: Annotated[tuple[Part, ...], Size(0, ATTACHMENTS)]
+    attachments: Annotated[tuple[Part, ...], Size(0, limits.ATTACHMENTS)]
     references: Annotated[tuple[DigestField, ...], Size(0, REFERENCES)]
 
     def __post_init__(self) -> None:

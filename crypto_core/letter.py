@@ -6,13 +6,16 @@ header, so that a client can show a list without fetching bodies.
 
 Opening a letter here proves that it was sealed for this reader and that all parts belong together. Who signed it is
 checked by the caller, over `OpenedHead.signed`, with the registration that the document names.
+
+Attachments are streams of chunks (see `stream`), which are with the repository before the letter is. Document,
+protected header and head each say a part of what an attachment is, in one order; here the parts are brought together.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Final
 
@@ -23,6 +26,7 @@ from crypto_core.evidence import Evidence
 from crypto_core.ids import (
     LETTER_ID_BYTES,
     SALT_BYTES,
+    AttachmentId,
     Digest,
     LetterId,
     Milliseconds,
@@ -32,9 +36,41 @@ from crypto_core.ids import (
 )
 from crypto_core.keys import SealingKey, SealingPublicKey
 from crypto_core.schema import Size
-from crypto_core.sealed import ContentSecret, Kind, SealedView
+from crypto_core.sealed import ContentSecret, Kind, Listed, SealedView
+from crypto_core.stream import AttachmentStream, Shape, StreamKey
 
 SUBJECT_MEDIA_TYPE: Final = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentSecrets:
+    """What of an attachment travels in the sealed head: the name, the salt of its digest, and the secret of its key."""
+
+    name: Annotated[str, Size(1, limits.ATTACHMENT_NAME_BYTES)]
+    salt: NonceField = field(repr=False)
+    secret: Annotated[bytes, Size(suite.SECRET_BYTES, suite.SECRET_BYTES)] = field(repr=False)
+
+    def stream(self, letter: LetterId, attachment: AttachmentId, size: int) -> AttachmentStream:
+        """One pass over the attachment; `size`: bytes before sealing. Raises LimitExceeded."""
+        key = StreamKey.derive(self.secret, letter, attachment)
+        return AttachmentStream(key, attachment, size, self.salt, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One attachment of a letter: as the repository sees it, as the card signs it, and what only readers know."""
+
+    listed: Listed
+    part: Part
+    secrets: AttachmentSecrets
+
+    def stream(self, letter: LetterId) -> AttachmentStream:
+        """One pass over it, to be ended with `require`."""
+        return self.secrets.stream(letter, self.listed.id, self.part.size)
+
+    def require(self, stream: AttachmentStream) -> None:
+        """Raises ProtocolError unless the whole attachment went through `stream`, as it was signed and listed."""
+        stream.require(self.part.digest, self.listed.hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +82,7 @@ class Head:
     subject_salt: NonceField
     body_salt: NonceField
     evidence: Evidence | None
+    attachments: Annotated[tuple[AttachmentSecrets, ...], Size(1, limits.ATTACHMENTS)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +95,7 @@ class Draft:
     subject_salt: bytes
     body: bytes
     body_salt: bytes
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +117,7 @@ class OpenedHead:
     body_hash: Digest
     secret: ContentSecret
     evidence: Evidence | None  #: of the author's certificates, as sent along; nothing of it is verified here
+    attachments: tuple[Attachment, ...] = ()  #: each complete only after `Attachment.require`
 
 
 def draft(
@@ -90,6 +129,7 @@ def draft(
     subject: str,
     body: bytes,
     media_type: str = SUBJECT_MEDIA_TYPE,
+    attachments: Sequence[Attachment] = (),
 ) -> Draft:
     """A letter with fresh salts. Raises LimitExceeded before anything is signed.
 
@@ -115,10 +155,10 @@ def draft(
         time=time,
         subject=Part(SUBJECT_MEDIA_TYPE, len(subject_bytes), part_digest(subject_salt, subject_bytes)),
         body=Part(media_type, len(body), part_digest(body_salt, body)),
-        attachments=(),
+        attachments=tuple(each.part for each in attachments),
         references=(),
     )
-    return Draft(documents.encode(document), document, subject, subject_salt, body, body_salt)
+    return Draft(documents.encode(document), document, subject, subject_salt, body, body_salt, tuple(attachments))
 
 
 def seal(
@@ -150,7 +190,8 @@ def seal_parts(
         written.body,
     )
     signed = SignedDocument(written.document, signature)
-    head = Head(signed, written.subject, written.subject_salt, written.body_salt, evidence)
+    kept = tuple(each.secrets for each in written.attachments) or None
+    head = Head(signed, written.subject, written.subject_salt, written.body_salt, evidence, kept)
     sealed_head = sealed.seal(
         kind,
         document.repository,
@@ -162,6 +203,7 @@ def seal_parts(
         signed,
         suite.sha256(body),
         shares,
+        [each.listed for each in written.attachments],
     )
     return SealedLetter(sealed_head, body)
 
@@ -196,7 +238,16 @@ def open_with(
     _require_part(document.subject, head.subject_salt, head.subject.encode("utf-8"), "subject")
     if routing.body_hash is None:
         raise BindingMismatch("the head names no body")
-    return OpenedHead(document, head.signed, head.subject, head.body_salt, routing.body_hash, secret, head.evidence)
+    return OpenedHead(
+        document,
+        head.signed,
+        head.subject,
+        head.body_salt,
+        routing.body_hash,
+        secret,
+        head.evidence,
+        _attachments(routing.attachments, document.attachments, head.attachments or ()),
+    )
 
 
 def open_body(head: OpenedHead, sealed_body: bytes) -> bytes:
@@ -215,6 +266,18 @@ def open_body(head: OpenedHead, sealed_body: bytes) -> bytes:
     body = message.decrypt(head.secret.key(labels.LETTER_BODY, head.letter.id))
     _require_part(head.letter.body, head.body_salt, body, "body")
     return body
+
+
+def _attachments(
+    listed: Sequence[Listed], parts: Sequence[Part], kept: Sequence[AttachmentSecrets]
+) -> tuple[Attachment, ...]:
+    """What header, document and head say of the attachments, brought together. Raises BindingMismatch."""
+    if not len(listed) == len(parts) == len(kept):
+        raise BindingMismatch("header, document and head of the letter name different attachments")
+    found = tuple(map(Attachment, listed, parts, kept))
+    if any(Shape(each.part.size) != each.listed.shape for each in found):
+        raise BindingMismatch("an attachment is listed with another size than the signed one")
+    return found
 
 
 def part_digest(salt: bytes, data: bytes) -> Digest:

@@ -30,6 +30,7 @@ RENEWALS: Final = 16  #: cards of one citizen that renew each other, one after t
 RECIPIENTS: Final = 64  #: recipients of one letter, its sender not counted
 HEAD_BYTES: Final = 192 * KIB  #: the head part of a letter, before sealing
 SEALED_HEAD_BYTES: Final = 512 * KIB  #: a sealed head with the key wraps of all recipients
+PROTECTED_BYTES: Final = 8 * KIB  #: the protected header of a sealed head or receipt
 SEALED_BODY_BYTES: Final = BODY_BYTES + 4 * KIB
 RECEIPT_BYTES: Final = 192 * KIB  #: a sealed receipt
 EVIDENCE_BYTES: Final = 48 * KIB  #: revocation lists and OCSP answers sent along with one letter or receipt

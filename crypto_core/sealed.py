@@ -17,7 +17,7 @@ so that every reader computes the same object hash, the one in the mailbox chain
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
@@ -25,11 +25,13 @@ from typing import Annotated, Any
 
 from crypto_core import cbor, cose, labels, limits, suite
 from crypto_core.documents import SignedDocument
-from crypto_core.errors import BindingMismatch, DecryptionFailed, Malformed
+from crypto_core.errors import BindingMismatch, DecryptionFailed, LimitExceeded, Malformed
 from crypto_core.ids import (
+    ATTACHMENT_ID_BYTES,
     DIGEST_BYTES,
     LETTER_ID_BYTES,
     USER_ID_BYTES,
+    AttachmentId,
     Digest,
     DigestField,
     LetterId,
@@ -38,6 +40,7 @@ from crypto_core.ids import (
 )
 from crypto_core.keys import KEY_ID_BYTES, SealingKey, SealingPublicKey
 from crypto_core.schema import Size
+from crypto_core.stream import Shape
 from crypto_core.suite import ContentKey
 
 WRAP_BYTES = 4 * limits.KIB
@@ -91,6 +94,20 @@ class ContentSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """An attachment as the repository sees it: the size of all sealed chunks, and `stream.Finished.hash`."""
+
+    id: AttachmentId
+    size: int
+    hash: Digest
+
+    @property
+    def shape(self) -> Shape:
+        """How it is divided. Raises Malformed for a size that no attachment has."""
+        return Shape.of_sealed(self.size)
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """What the protected header says: public to the repository, believed by readers only after opening."""
 
@@ -100,6 +117,7 @@ class Routing:
     commitment: bytes
     document: Digest
     signature: Digest
+    attachments: tuple[Listed, ...] = ()
 
     def require(self, signed: SignedDocument) -> None:
         """Raises BindingMismatch unless this names exactly that document with that signature."""
@@ -111,7 +129,7 @@ class Routing:
 class SealedView:
     """A sealed object as one reader gets it. `wraps` are the SHA-256 of all encoded wraps, in their order."""
 
-    protected: Annotated[bytes, Size(1, limits.KIB)]
+    protected: Annotated[bytes, Size(1, limits.PROTECTED_BYTES)]
     ciphertext: Annotated[bytes, Size(suite.TAG_BYTES, limits.SEALED_HEAD_BYTES)]
     wrap: Annotated[bytes, Size(1, WRAP_BYTES)]
     wraps: Annotated[tuple[DigestField, ...], Size(1, limits.RECIPIENTS + 1)]
@@ -122,7 +140,7 @@ class SealedView:
 
     def routing(self, kind: Kind) -> Routing:
         """Raises Malformed."""
-        return _routing(kind, cbor.decode(self.protected, limits.KIB))
+        return _routing(kind, cbor.decode(self.protected, limits.PROTECTED_BYTES))
 
     def open(
         self, kind: Kind, repository: RepositoryId, reader: UserId, keys: Mapping[bytes, SealingKey]
@@ -203,11 +221,12 @@ def seal(
     signed: SignedDocument,
     body_hash: Digest | None = None,
     shares: Mapping[UserId, bytes] = MappingProxyType({}),
+    attachments: Sequence[Listed] = (),
 ) -> bytes:
     """An encoded sealed object for `readers`, to whom the author must belong (the copy).
 
     `signed` is the signed document in `plaintext`, which the header names. `body_hash` is the SHA-256 of the sealed
-    body, for kinds that have one. `secret` must be fresh: its keys serve once.
+    body, and `attachments` what lies beside it, for kinds that have one. `secret` must be fresh: its keys serve once.
     `shares` are sealed instead of the content secret, for kinds that have a label for them: one for each reader but the
     author.
     """
@@ -226,6 +245,8 @@ def seal(
     }
     if body_hash is not None:
         headers[cose.BODY_HASH] = body_hash
+    if attachments:
+        headers[cose.ATTACHMENTS] = [[each.id, each.size, each.hash] for each in attachments]
     recipients = [
         cose.wrap(
             readers[user],
@@ -259,6 +280,12 @@ def read(kind: Kind, data: bytes) -> SealedObject:
     return SealedObject(message.protected, message.ciphertext, tuple(zip(users, wraps, strict=True)), routing)
 
 
+def listed_in(protected: bytes) -> tuple[Listed, ...]:
+    """The attachments in the protected header of a letter of either kind, which was read before. Raises Malformed."""
+    headers = cbor.decode(protected, limits.PROTECTED_BYTES)
+    return _attachments(headers[cose.ATTACHMENTS]) if cose.ATTACHMENTS in headers else ()
+
+
 def _routing(kind: Kind, headers: cose.Headers) -> Routing:
     wanted: dict[str, tuple[int, type, int, int]] = {
         "letter": (cose.LETTER, bytes, LETTER_ID_BYTES, LETTER_ID_BYTES),
@@ -271,6 +298,10 @@ def _routing(kind: Kind, headers: cose.Headers) -> Routing:
         wanted["body_hash"] = (cose.BODY_HASH, bytes, DIGEST_BYTES, DIGEST_BYTES)
     if type(headers) is not dict:
         raise Malformed("protected headers are a map")
+    attachments: tuple[Listed, ...] = ()
+    if kind.has_body and cose.ATTACHMENTS in headers:
+        attachments = _attachments(headers[cose.ATTACHMENTS])
+        headers = {name: value for name, value in headers.items() if name != cose.ATTACHMENTS}
     found = cose.expect(headers, cose.ALG_A256GCM_COMMITTING, kind.label, **wanted)
     return Routing(
         found["letter"],
@@ -279,7 +310,30 @@ def _routing(kind: Kind, headers: cose.Headers) -> Routing:
         found["commitment"],
         found["document"],
         found["signature"],
+        attachments,
     )
+
+
+def _attachments(value: Any) -> tuple[Listed, ...]:
+    """The header ATTACHMENTS, which a letter without attachments does not have. Raises Malformed."""
+    if type(value) is not list or not value:
+        raise Malformed("the list of attachments is no list, or empty")
+    if len(value) > limits.ATTACHMENTS:
+        raise LimitExceeded(f"{len(value)} attachments; the limit is {limits.ATTACHMENTS}")
+    listed = tuple(map(_listed, value))
+    if len({each.id for each in listed}) != len(listed):
+        raise Malformed("an attachment stands twice in its letter")
+    return listed
+
+
+def _listed(value: Any) -> Listed:
+    if type(value) is not list or [type(each) for each in value] != [bytes, int, bytes]:
+        raise Malformed("an attachment is listed as id, size and hash")
+    listed = Listed(*value)
+    if len(listed.id) != ATTACHMENT_ID_BYTES or len(listed.hash) != DIGEST_BYTES:
+        raise Malformed("an attachment is listed with an id or a hash of another size")
+    _ = listed.shape  # which refuses a size that none has
+    return listed
 
 
 def _require_commitment(kind: Kind, routing: Routing, secret: ContentSecret) -> None:

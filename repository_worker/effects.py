@@ -4,6 +4,8 @@
 
 Every effect is idempotent by its ids: applied again it changes nothing, and its outcome tells what stands. A `Change`
 holds the effect and the counter record of the envelope that asked for it; both are stored together or not at all.
+Uploads and their chunks leave no record of their counter: half a megabyte is not worth a second durable write, and
+brought again, by whichever envelope, a chunk changes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crypto_core.commands import Person
-from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId
+from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.mailbox import Entry
 from crypto_core.sealed import SealedObject
 
@@ -65,6 +67,28 @@ class SetBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """An attachment of `size` bytes (all sealed chunks) for a letter that `author` will send. `now`: milliseconds."""
+
+    author: UserId
+    letter: LetterId
+    attachment: AttachmentId
+    size: int
+    now: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChunk:
+    """A sealed chunk of an upload that was begun, as long as it must be at its position."""
+
+    author: UserId
+    letter: LetterId
+    attachment: AttachmentId
+    position: int
+    chunk: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSession:
     """A confirmed session: its record, sealed under the KEK with this id."""
 
@@ -81,7 +105,17 @@ class CloseSession:
     session: SessionId
 
 
-Effect = StoreRegistration | StoreLetter | MarkRead | StoreReceipt | SetBlock | OpenSession | CloseSession
+Effect = (
+    StoreRegistration
+    | StoreLetter
+    | MarkRead
+    | StoreReceipt
+    | SetBlock
+    | OpenUpload
+    | StoreChunk
+    | OpenSession
+    | CloseSession
+)
 
 
 #: Effects for which the storage itself finds out whether their session is closed or their counter used.
@@ -119,8 +153,11 @@ class Placed:
 class Outcome:
     """What stands after a change: `person` for a registration, `entries` for a letter or a receipt.
 
+    For an upload that was begun, `there`: which chunks are stored, as `commands.UploadResult` tells it.
+
     Entries come in the order of the acceptance: the author's own first, then the others in ascending order.
     """
 
     person: Person | None = None
     entries: tuple[Placed, ...] = ()
+    there: bytes = b""

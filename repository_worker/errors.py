@@ -9,7 +9,8 @@
     │   ├── CounterUsed        another envelope was accepted under this counter
     │   ├── SessionClosed      the session was closed before its command was stored
     │   ├── Conflict           something else is stored under this id
-    │   └── MailboxFull        an entry would pass the quota of a mailbox
+    │   ├── MailboxFull        an entry would pass the quota of a mailbox
+    │   └── UploadsFull        an upload would pass what one citizen may have waiting
     ├── HomeError              the repository's folder: missing, damaged, or not this repository's
     ├── DeadLetterError        the dead letters cannot be read or moved, or nobody knows which are meant
     └── ClientsError           an installation cannot be enrolled, blocked or let in again as was asked
@@ -75,6 +76,10 @@ class MailboxFull(StorageError):
     def __init__(self, mailbox: UserId) -> None:
         super().__init__("a mailbox is full")
         self.mailbox = mailbox
+
+
+class UploadsFull(StorageError):
+    """An upload would pass what its author may have waiting for letters. Nothing was stored."""
 
 
 class HomeError(WorkerError):

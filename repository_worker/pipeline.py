@@ -60,6 +60,7 @@ from repository_worker.errors import (
     SessionClosed,
     StorageError,
     StorageUnavailable,
+    UploadsFull,
 )
 from repository_worker.handlers import Caller, Context, Decision
 from repository_worker.handlers.confirm import require_login
@@ -284,6 +285,12 @@ class Pipeline:
                 code, text = ErrorCode.CONFLICT, f"Not accepted: {error}."
             case MailboxFull():
                 code, text = ErrorCode.TOO_LARGE, _full(error, case)
+            case UploadsFull():
+                code = ErrorCode.TOO_LARGE
+                text = (
+                    "Not begun: too many attachments wait for letters of yours that were not sent. Send them, or try "
+                    "again in some days, when they are removed."
+                )
             case _:  # our fault, not the client's: logged, told, kept
                 reference = _reference()
                 self._log.error("fault", reference=reference, correlation=case.correlation, exc_info=error)
@@ -475,8 +482,9 @@ def _waiting(cases: Sequence[_Case]) -> list[_Case]:
 
 
 def _takes_long(command: commands.Command) -> bool:
-    """Registrations ask for revocation lists, a page of the directory looks at every name."""
-    return isinstance(command, commands.Create) or (isinstance(command, commands.List) and command.user is None)
+    """Registrations ask for revocation lists, a page of the directory looks at every name, chunks are large."""
+    slow = commands.Create | commands.Upload | commands.PutChunk | commands.GetChunk
+    return isinstance(command, slow) or (isinstance(command, commands.List) and command.user is None)
 
 
 def _negotiate(case: _Case) -> None:

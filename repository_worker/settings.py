@@ -23,7 +23,7 @@ from repository_worker.errors import HomeError
 from repository_worker.guard import GUARD_BLOCK_SECONDS, GUARD_RATE, Guard
 from repository_worker.health import LOOPBACK
 from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
-from repository_worker.storage.chains import MAILBOX_BYTES, MAILBOX_ENTRIES, Quota
+from repository_worker.storage.chains import MAILBOX_BYTES, MAILBOX_ENTRIES, UPLOAD_BYTES, Quota
 from repository_worker.storage.retention import Rule
 from repository_worker.transport.consumer import CLIENT_BURST, CLIENT_RATE, GRACE_SECONDS, THREADS, ConsumerSettings
 
@@ -119,13 +119,18 @@ class Settings(BaseSettings):
     )
     mailbox_bytes: Annotated[int, Field(ge=1)] = Field(
         default=MAILBOX_BYTES,
-        description="Bytes of letters with their bodies, and of receipts, that one mailbox may hold; what lies in "
-        "several counts in each. What would pass it is refused.",
+        description="Bytes of letters with their bodies and attachments, and of receipts, that one mailbox may hold; "
+        "what lies in several counts in each. What would pass it is refused.",
+    )
+    upload_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=UPLOAD_BYTES,
+        description="Bytes of attachments that one citizen may have waiting for letters. What waits for three days is "
+        "removed.",
     )
     retention_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
         default=0,
-        description="Days after its acceptance that the sealed body of a letter stays; 0: for ever. Heads, entries and "
-        "receipts always stay.",
+        description="Days after its acceptance that the sealed body of a letter stays, and its attachments; 0: for "
+        "ever. Heads, entries and receipts always stay.",
     )
     retention_read_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
         default=0,
@@ -174,8 +179,8 @@ class Settings(BaseSettings):
         return parse_amqp_url(_secret(self.operator_broker_url or SecretStr(""), self.operator_broker_url_file))
 
     def quota(self) -> Quota:
-        """How much one mailbox may hold."""
-        return Quota(self.mailbox_entries, self.mailbox_bytes)
+        """How much one mailbox may hold, and how much may wait for letters."""
+        return Quota(self.mailbox_entries, self.mailbox_bytes, self.upload_bytes)
 
     def retention(self) -> Rule:
         """How long bodies of letters stay."""

@@ -177,7 +177,7 @@ def _sweep(settings: Settings, ended: threading.Event) -> None:
             log.warning("not now", error=str(error))
         else:
             if swept is not None:
-                log.info("swept", bodies=swept.bodies, orphans=swept.orphans)
+                log.info("swept", bodies=swept.bodies, orphans=swept.orphans, uploads=swept.uploads)
 
 
 def sweep(settings: Settings) -> Swept | None:

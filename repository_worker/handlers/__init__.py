@@ -14,12 +14,15 @@ from crypto_core.commands import (
     Command,
     Create,
     Evidence,
+    GetChunk,
     List,
     New,
+    PutChunk,
     Receipt,
     Recv,
     Send,
     Status,
+    Upload,
 )
 from repository_worker.handlers import (
     all_entries,
@@ -28,12 +31,15 @@ from repository_worker.handlers import (
     close,
     create,
     evidence,
+    get_chunk,
     list_people,
     new,
+    put_chunk,
     receipt,
     recv,
     send,
     status,
+    upload,
 )
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView
@@ -69,5 +75,11 @@ def decide(command: Command, caller: Caller, view: ReadView, context: Context) -
             return block.handle(command, caller, view, context)
         case Blocked():
             return blocked.handle(command, caller, view, context)
+        case Upload():
+            return upload.handle(command, caller, view, context)
+        case PutChunk():
+            return put_chunk.handle(command, caller, view, context)
+        case GetChunk():
+            return get_chunk.handle(command, caller, view, context)
         case Close():
             return close.handle(command, caller, view, context)

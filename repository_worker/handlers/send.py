@@ -37,6 +37,7 @@ def handle(command: Send, caller: Caller, view: ReadView, context: Context) -> D
         )
     _require_wanted(letter, view)
     _require_current(letter, view)
+    _require_attachments(letter, view)
     return Decision(StoreLetter(letter, command.body, context.now), lambda outcome: _result(letter, outcome, context))
 
 
@@ -78,6 +79,20 @@ def _require_current(letter: SealedObject, view: ReadView) -> None:
     # A letter that was accepted before the renewal is the same letter when it is sent again.
     if renewed and view.status(author, letter.routing.letter) is None:
         raise renewals.refused(author, renewed)
+
+
+def _require_attachments(letter: SealedObject, view: ReadView) -> None:
+    routing = letter.routing
+    if not routing.attachments:
+        return
+    missing = view.incomplete(routing.author, routing.letter, routing.attachments)
+    # A letter that was accepted is the same letter when it is sent again, whatever was removed since.
+    if missing and view.status(routing.author, routing.letter) is None:
+        raise Refused(
+            ErrorCode.NOT_FOUND,
+            f"Nothing was sent: {len(missing)} of {len(routing.attachments)} attachments are not all here. Upload what "
+            "is missing, then send the letter again.",
+        )
 
 
 def _shown(users: Sequence[UserId]) -> str:

@@ -24,16 +24,19 @@ from repository_worker.storage.documents import Document
 #: What one mailbox may hold unless the operator says otherwise: entries, and bytes of sealed objects and bodies.
 MAILBOX_ENTRIES: Final = 1_000_000
 MAILBOX_BYTES: Final = 10 * 1024 * MIB
+#: Bytes of attachments that one citizen may have waiting for letters, unless the operator says otherwise.
+UPLOAD_BYTES: Final = 8 * 1024 * MIB
 #: About what an entry takes in its object's document; bytes.
 ENTRY_BYTES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How much one mailbox may hold."""
+    """How much one mailbox may hold, and how much may wait for the letters of one citizen."""
 
     entries: int = MAILBOX_ENTRIES
     bytes: int = MAILBOX_BYTES
+    upload_bytes: int = UPLOAD_BYTES
 
 
 DEFAULT_QUOTA: Final = Quota()
@@ -120,8 +123,9 @@ def _placing(
     view = sealed.view(routing.author)
     wraps = dict(sealed.wraps)
     shared = len(sealed.protected) + len(sealed.ciphertext) + DIGEST_BYTES * len(wraps) + body_bytes
+    attached = sum(each.size for each in sealed.routing.attachments)
     try:
-        entries = tuple(Planned(user, kind, shared + len(wraps[user])) for user, kind in who)
+        entries = tuple(Planned(user, kind, shared + attached + len(wraps[user])) for user, kind in who)
     except KeyError as error:
         raise StorageError("an object for somebody for whom it is not sealed") from error
     document.update(documents.routing_fields(routing, about), **documents.sealed_fields(sealed, view))

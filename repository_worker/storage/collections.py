@@ -3,6 +3,8 @@
     registrations  one document a revision; `latest` marks the newest of each user
     accepted       what was accepted: one document for each command with an effect
     bodies         sealed bodies that are too large to lie in the document of their letter
+    uploads        attachments: begun by their authors, and then of letters
+    chunks         the sealed chunks of attachments, each once
     mailboxes      who has a mailbox, and a hint where its chain ends
     sessions       session records, sealed
     rates          what somebody asked for in a minute
@@ -24,6 +26,10 @@ without a transaction:
         mark, expires                                           of a registration, of a session opened or closed
     all of them
         used {session, number}, request                         the counter that the command used, and its envelope
+
+An upload is named by author, letter and attachment, and a chunk by its upload and position. `letter` of an upload is
+the `_id` that its letter has or will have, `size` the bytes of all of its sealed chunks (0: it is being taken away),
+`stored` when it was last asked for, and `sent` a hint: its letter is there. What is not `sent` counts as waiting.
 
 The unique indexes are the rules: an entry's number is there once in its mailbox, an object once under its id, a
 counter once in its session. What breaks one of them is not stored, whoever else writes at the same moment.
@@ -50,6 +56,8 @@ from pymongo import ASCENDING, IndexModel
 REGISTRATIONS: Final = "registrations"
 ACCEPTED: Final = "accepted"
 BODIES: Final = "bodies"
+UPLOADS: Final = "uploads"
+CHUNKS: Final = "chunks"
 MAILBOXES: Final = "mailboxes"
 SESSIONS: Final = "sessions"
 RATES: Final = "rates"
@@ -192,6 +200,16 @@ COLLECTIONS: Final = (
         ),
     ),
     Collection(BODIES, {"body": _BINARY, "stored": _DATE}, (IndexModel([("stored", ASCENDING)], name="stored"),)),
+    Collection(
+        UPLOADS,
+        {"author": _BINARY, "letter": _BINARY, "size": _NUMBER, "stored": _DATE, "sent": _BOOL},
+        (
+            IndexModel([("author", ASCENDING), ("sent", ASCENDING)], name="waiting"),
+            IndexModel([("letter", ASCENDING)], name="letter"),
+            IndexModel([("sent", ASCENDING), ("stored", ASCENDING)], name="stored"),
+        ),
+    ),
+    Collection(CHUNKS, {"chunk": _BINARY}, ()),
     Collection(
         MAILBOXES,
         {"mailbox": _BINARY, "number": _NUMBER, "hash": _BINARY, "time": _NUMBER, "bytes": _NUMBER},

@@ -17,6 +17,7 @@ by its unique indexes, whoever else writes at the same moment:
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -31,9 +32,10 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
-from crypto_core import suite
+from crypto_core import moments, suite
 from crypto_core.ids import Digest, RepositoryId, UserId
 from crypto_core.limits import MIB
+from crypto_core.sealed import Routing
 from repository_worker.effects import Change, CounterRecord, MarkRead, Outcome, Placed, StoreLetter
 from repository_worker.errors import Conflict, CounterUsed, MailboxFull, SessionClosed, StorageError, StorageUnavailable
 from repository_worker.storage import collections as names
@@ -41,6 +43,7 @@ from repository_worker.storage import documents
 from repository_worker.storage.chains import Numbering, Placing, Quota, Tip, placing
 from repository_worker.storage.driver import Document, wrapped
 from repository_worker.storage.heads import Heads
+from repository_worker.storage.uploads import Uploads
 
 #: How often one batch may meet others at the same mailboxes before its rest is given back.
 MEETINGS: Final = 40
@@ -138,6 +141,7 @@ class Commits:
         database: Database[Document],
         repository: RepositoryId,
         heads: Heads,
+        uploads: Uploads,
         quota: Quota,
     ) -> None:
         self._client = client
@@ -145,6 +149,7 @@ class Commits:
         self._bodies = database[names.BODIES]
         self._repository = repository
         self._heads = heads
+        self._uploads = uploads
         self._quota = quota
         self._turn = threading.Lock()
 
@@ -159,10 +164,13 @@ class Commits:
         batch = _Batch(changes)
         with wrapped():
             self._store_bodies(batch.waiting)
+            self._keep_uploads(batch)
             # One session: whoever met somebody waits, at the next look, until a majority holds what it met.
             with self._turn, self._client.start_session(causal_consistency=True) as session:
                 self._work(batch, session)
-        return batch.ends()
+        ends = batch.ends()
+        self._mark_sent([change for change, end in zip(changes, ends, strict=True) if isinstance(end, Outcome)])
+        return ends
 
     def _store_bodies(self, waiting: Sequence[_Waiting]) -> None:
         """Large bodies, before anything refers to them; what is never referred to is swept some day."""
@@ -173,6 +181,22 @@ class Commits:
         ]
         if updates:
             self._bodies.bulk_write(updates, ordered=False)
+
+    def _keep_uploads(self, batch: _Batch) -> None:
+        """Attachments, before anything refers to them. Ends letters whose uploads were swept since the decision."""
+        for each in list(batch.waiting):
+            routing, now = _attached(each.change), moments.to_datetime(each.placing.now)
+            if routing and not self._uploads.keep(routing.author, routing.letter, routing.attachments, now):
+                with self._client.start_session(causal_consistency=True) as session:
+                    again = self._again(each, session)
+                batch.end(each, again or Conflict("the attachments of this letter were removed; upload them again"))
+
+    def _mark_sent(self, stored: Sequence[Change]) -> None:
+        for each in stored:
+            routing = _attached(each)
+            if routing:
+                with contextlib.suppress(PyMongoError):
+                    self._uploads.mark_sent(routing.author, routing.letter)
 
     def _work(self, batch: _Batch, session: ClientSession) -> None:
         meetings = 0
@@ -285,6 +309,12 @@ class Commits:
             taken = self._request_under(counter, session)
             return taken is not None and suite.equal(taken, counter.request_hash)
         return True
+
+
+def _attached(change: Change) -> Routing | None:
+    """What the header of a letter with attachments says; None for everything else."""
+    effect = change.effect
+    return effect.letter.routing if isinstance(effect, StoreLetter) and effect.letter.routing.attachments else None
 
 
 def _large_body(waiting: _Waiting) -> tuple[bytes, bytes]:

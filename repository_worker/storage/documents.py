@@ -8,7 +8,7 @@ from typing import Any, Final
 from crypto_core import moments, suite
 from crypto_core.commands import Person
 from crypto_core.documents import SignedDocument, SignedRenewal
-from crypto_core.ids import USER_ID_BYTES, Digest, LetterId, Milliseconds, SessionId, UserId
+from crypto_core.ids import USER_ID_BYTES, AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.limits import KIB
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from crypto_core.sealed import SealedObject, SealedView
@@ -20,6 +20,8 @@ Document = dict[str, Any]
 
 #: Larger bodies lie in a collection of their own; bytes.
 INLINE_BODY_BYTES: Final = 64 * KIB
+#: In the `_id` of a chunk.
+POSITION_BYTES: Final = 4
 #: Stands for "closed" among the counters of a session; no envelope can have it.
 CLOSED: Final = -1
 #: Stands for the letter itself among its receipts; no user id is all zeros.
@@ -144,6 +146,21 @@ def with_receipts(author: UserId, letter: LetterId) -> Document:
 def body_key(author: UserId, letter: LetterId, body_hash: bytes) -> bytes:
     """The `_id` of a body that lies by itself: this letter's with this content, so that no other takes its place."""
     return author + letter + body_hash
+
+
+def upload_key(author: UserId, letter: LetterId, attachment: AttachmentId) -> bytes:
+    """The `_id` of an upload; those of its chunks begin with it."""
+    return author + letter + attachment
+
+
+def chunk_key(upload: bytes, position: int) -> bytes:
+    """The `_id` of a chunk."""
+    return upload + position.to_bytes(POSITION_BYTES, "big")
+
+
+def chunks_of(upload: bytes) -> Document:
+    """A query for all chunks of an upload."""
+    return {"_id": {"$gte": upload, "$lte": upload + b"\xff" * POSITION_BYTES}}
 
 
 def body_fields(body: bytes) -> Document:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from crypto_core.commands import Person
-from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId
+from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.mailbox import Entry
-from crypto_core.sealed import SealedView
+from crypto_core.sealed import Listed, SealedView
 from repository_worker.effects import Change, Outcome, Placed
 from repository_worker.errors import StorageError
 
@@ -57,6 +57,18 @@ class StoredLetter:
 
     entry: StoredEntry
     body: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAttachments:
+    """What a letter lists, and how it stands with somebody who sent or received it.
+
+    `swept`: its body and its attachments went by the rule of retention.
+    """
+
+    listed: tuple[Listed, ...]
+    unread: bool
+    swept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,18 @@ class ReadView(Protocol):
     def concerning(self, owner: UserId, author: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
         """All entries in the mailbox of `owner` about a letter by `author`, with views: the letter's own come first."""
 
+    def upload(self, author: UserId, letter: LetterId, attachment: AttachmentId) -> int | None:
+        """With how many bytes this upload was begun; None when it was not, or was swept."""
+
+    def incomplete(self, author: UserId, letter: LetterId, attachments: Sequence[Listed]) -> tuple[AttachmentId, ...]:
+        """Those of `attachments` that were not begun with their size, or of which a chunk is missing."""
+
+    def attached(self, reader: UserId, author: UserId, letter: LetterId) -> StoredAttachments | None:
+        """The attachments of a letter that `reader` received or sent."""
+
+    def chunk(self, author: UserId, letter: LetterId, attachment: AttachmentId, position: int) -> bytes | None:
+        """One stored chunk."""
+
     def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
         """Those of `readers` who block `author`, in their order; as it was at most `memory.NEWS_SECONDS` ago."""
 
@@ -140,7 +164,7 @@ class Storage(ReadView, Rates, Protocol):
         """What is known of these counters, in their order."""
 
     def commit(self, change: Change) -> Outcome:
-        """Applies a change. Raises CounterUsed, Conflict, MailboxFull, StorageUnavailable.
+        """Applies a change. Raises CounterUsed, Conflict, MailboxFull, UploadsFull, StorageUnavailable.
 
         For effects that are `effects.CHECKED_WHEN_STORED` it also raises SessionClosed.
 

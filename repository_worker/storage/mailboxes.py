@@ -9,6 +9,7 @@ from typing import Final
 from pymongo.database import Database
 
 from crypto_core import mailbox as chain
+from crypto_core import sealed
 from crypto_core.ids import LetterId, RepositoryId, UserId
 from crypto_core.mailbox import EntryKind
 from repository_worker.errors import StorageError, StorageUnavailable
@@ -17,7 +18,14 @@ from repository_worker.storage import documents, heads
 from repository_worker.storage.chains import Tip
 from repository_worker.storage.driver import Document
 from repository_worker.storage.heads import Heads
-from repository_worker.storage.interface import MailboxState, Page, StoredEntry, StoredLetter, StoredStatus
+from repository_worker.storage.interface import (
+    MailboxState,
+    Page,
+    StoredAttachments,
+    StoredEntry,
+    StoredLetter,
+    StoredStatus,
+)
 
 #: How often a page is read anew that was changing while it was read.
 ATTEMPTS: Final = 3
@@ -93,10 +101,15 @@ class Mailboxes:
         if found is None:
             return None
         document, entries = found
-        entry = _of_kind(entries, EntryKind.RECEIVED) or _of_kind(entries, EntryKind.SENT)
-        if entry is None:
-            raise StorageError("a letter with an entry that is neither sent nor received")
-        return StoredLetter(entry, self._body(author, letter, document))
+        return StoredLetter(_sent_or_received(entries), self._body(author, letter, document))
+
+    def attached(self, reader: UserId, author: UserId, letter: LetterId) -> StoredAttachments | None:
+        found = self._find(author, letter, reader, {**documents.fields_for(reader, views=True), "swept": 1})
+        if found is None:
+            return None
+        document, entries = found
+        listed = sealed.listed_in(document["protected"])
+        return StoredAttachments(listed, _sent_or_received(entries).unread, "swept" in document)
 
     def status(self, author: UserId, letter: LetterId) -> StoredStatus | None:
         found = list(self._accepted.find(documents.with_receipts(author, letter), documents.fields_for_author(author)))
@@ -135,6 +148,13 @@ class Mailboxes:
         if found is None:
             raise StorageError("a letter without its body")
         return bytes(found["body"])
+
+
+def _sent_or_received(entries: Sequence[StoredEntry]) -> StoredEntry:
+    entry = _of_kind(entries, EntryKind.RECEIVED) or _of_kind(entries, EntryKind.SENT)
+    if entry is None:
+        raise StorageError("a letter with an entry that is neither sent nor received")
+    return entry
 
 
 def _of_kind(entries: Sequence[StoredEntry], kind: EntryKind) -> StoredEntry | None:

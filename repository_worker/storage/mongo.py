@@ -23,16 +23,19 @@ from pymongo.read_concern import ReadConcern
 from crypto_core import mailbox as chain
 from crypto_core import moments, suite
 from crypto_core.commands import Person
-from crypto_core.ids import LetterId, Milliseconds, RepositoryId, SessionId, UserId
+from crypto_core.ids import AttachmentId, LetterId, Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.limits import MINUTE_MS
+from crypto_core.sealed import Listed
 from repository_worker.effects import (
     Change,
     CloseSession,
     CounterRecord,
     MarkRead,
     OpenSession,
+    OpenUpload,
     Outcome,
     SetBlock,
+    StoreChunk,
     StoreLetter,
     StoreReceipt,
     StoreRegistration,
@@ -53,9 +56,17 @@ from repository_worker.storage.driver import (
     wrapped,
 )
 from repository_worker.storage.heads import Heads
-from repository_worker.storage.interface import CounterState, Page, StoredEntry, StoredLetter, StoredStatus
+from repository_worker.storage.interface import (
+    CounterState,
+    Page,
+    StoredAttachments,
+    StoredEntry,
+    StoredLetter,
+    StoredStatus,
+)
 from repository_worker.storage.mailboxes import Mailboxes
 from repository_worker.storage.memory import Memory, News
+from repository_worker.storage.uploads import Uploads
 
 T = TypeVar("T")
 Session = ClientSession
@@ -86,7 +97,8 @@ class MongoStorage:
         self._database = open_database(client, database)
         self._heads = Heads(self._database)
         self._mailboxes = Mailboxes(self._database, repository, self._heads)
-        self._commits = Commits(client, self._database, repository, self._heads, quota)
+        self._uploads = Uploads(self._database, quota)
+        self._commits = Commits(client, self._database, repository, self._heads, self._uploads, quota)
         self._news = News(self._database)
         self._blocks = Blocks(self._database, self._news)
         self._successors: Memory[UserId, UserId | None] = Memory(self._news)
@@ -238,6 +250,22 @@ class MongoStorage:
         with wrapped():
             return self._mailboxes.concerning(owner, author, letter)
 
+    def upload(self, author: UserId, letter: LetterId, attachment: AttachmentId) -> int | None:
+        with wrapped():
+            return self._uploads.size(author, letter, attachment)
+
+    def incomplete(self, author: UserId, letter: LetterId, attachments: Sequence[Listed]) -> tuple[AttachmentId, ...]:
+        with wrapped():
+            return self._uploads.incomplete(author, letter, attachments)
+
+    def attached(self, reader: UserId, author: UserId, letter: LetterId) -> StoredAttachments | None:
+        with wrapped():
+            return self._mailboxes.attached(reader, author, letter)
+
+    def chunk(self, author: UserId, letter: LetterId, attachment: AttachmentId, position: int) -> bytes | None:
+        with wrapped():
+            return self._uploads.chunk(author, letter, attachment, position)
+
     def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
         with wrapped():
             return self._blocks.refusing(readers, author)
@@ -266,8 +294,17 @@ class MongoStorage:
                 return next(stored)
             case MarkRead():
                 return Outcome()
+            case OpenUpload() | StoreChunk() as effect:
+                return self._commit_upload(effect)
             case effect:
                 return self._commit_alone(effect, change.counter)
+
+    def _commit_upload(self, effect: OpenUpload | StoreChunk) -> Outcome | StorageError:
+        try:
+            with wrapped():
+                return self._uploads.begin(effect) if isinstance(effect, OpenUpload) else self._uploads.store(effect)
+        except StorageError as error:
+            return error
 
     def _commit_alone(self, effect: Rare, counter: CounterRecord) -> Outcome | StorageError:
         try:

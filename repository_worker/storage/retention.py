@@ -1,8 +1,8 @@
-"""What goes after a time: bodies of letters by the operator's rule, and bodies that no letter refers to.
+"""What goes after a time: bodies and attachments of letters by the operator's rule, and those that no letter refers to.
 
-Of a letter only the sealed body goes. Its head, its entries with their hashes, and its receipts stay: every mailbox can
-still be checked, listed and asked for the status of a letter. One worker sweeps at a time, the one that holds the
-lease; what it does is bounded, and goes on in the next round.
+Of a letter only the sealed body goes, and its attachments with it. Its head, its entries with their hashes, and its
+receipts stay: every mailbox can still be checked, listed and asked for the status of a letter. One worker sweeps at a
+time, the one that holds the lease; what it does is bounded, and goes on in the next round.
 
     schema   {_id: "sweep", owner, until, looked, whole}   the lease; bodies stored before `looked` were looked at
                                                            already, if the sweep came to its end (`whole`)
@@ -19,9 +19,9 @@ from typing import Final
 import pymongo
 from pymongo.errors import DuplicateKeyError
 
-from crypto_core import moments
+from crypto_core import moments, sealed
 from crypto_core.ids import LETTER_ID_BYTES, USER_ID_BYTES, LetterId, Milliseconds, UserId
-from crypto_core.limits import DAY_MS
+from crypto_core.limits import DAY_MS, UPLOAD_MS
 from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.driver import Document, open_database, wrapped
@@ -36,6 +36,10 @@ PIECE: Final = 500
 #: A body that no letter refers to after this time never gets one: it is stored right before its letter; seconds.
 ORPHAN_SECONDS: Final = 24 * 3600
 
+#: A date before all others: the uploads of a letter whose body went are due at once.
+_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
+#: From then on nobody can begin, fill or send it (`uploads`).
+_CLAIM: Final[Document] = {"$set": {"size": 0, "sent": False, "stored": _LONG_AGO}}
 _READ_BY_ALL: Final[Document] = {"unread": []}
 
 
@@ -53,6 +57,7 @@ class Swept:
 
     bodies: int
     orphans: int
+    uploads: int = 0
 
 
 class Retention:
@@ -63,6 +68,8 @@ class Retention:
         opened = open_database(client, database)
         self._accepted = opened[names.ACCEPTED]
         self._bodies = opened[names.BODIES]
+        self._uploads = opened[names.UPLOADS]
+        self._chunks = opened[names.CHUNKS]
         self._stamps = opened[STAMPS]
         self._rule = rule
         self._owner = secrets.token_hex(16)
@@ -71,7 +78,11 @@ class Retention:
         """One sweep, if the lease is free; None when another worker sweeps, or has swept lately."""
         with wrapped():
             looked = self._lease(now)
-            return None if looked is None else Swept(self._sweep_letters(now), self._sweep_orphans(now, looked))
+            if looked is None:
+                return None
+            bodies = self._sweep_letters(now)
+            uploads = self._sweep_uploads(now, everything=looked == _LONG_AGO)
+            return Swept(bodies, self._sweep_orphans(now, looked), uploads)
 
     def _lease(self, now: Milliseconds) -> datetime | None:
         """Takes the lease; tells up to where bodies were looked at. None when it is taken.
@@ -85,7 +96,7 @@ class Retention:
             before = self._stamps.find_one_and_update(free, {"$set": held}, upsert=True) or {}
         except DuplicateKeyError:
             return None
-        looked: datetime = before["looked"] if before.get("whole") else datetime.fromtimestamp(0, UTC)
+        looked: datetime = before["looked"] if before.get("whole") else _LONG_AGO
         return looked
 
     def close(self) -> None:
@@ -118,6 +129,7 @@ class Retention:
         for piece in self._pieces(due):
             wanted = {**due, "_id": {"$in": [each["_id"] for each in piece]}}
             gone = self._accepted.update_many(wanted, {"$unset": {"body": 1}, "$set": {"swept": now}})
+            self._give_up_uploads(piece)
             dropped += gone.modified_count
         return dropped
 
@@ -132,7 +144,13 @@ class Retention:
                 if gone:
                     self._bodies.delete_one({"_id": _body_of(each)})
                     dropped += 1
+            self._give_up_uploads(piece)
         return dropped
+
+    def _give_up_uploads(self, letters: Sequence[Document]) -> None:
+        """Attachments of letters whose bodies went: they are taken away with the uploads that nobody needs."""
+        wanted = {"letter": {"$in": [each["_id"] for each in letters]}}
+        self._uploads.update_many(wanted, {"$set": {"sent": False, "stored": _LONG_AGO}})
 
     def _pieces(self, due: Document) -> Iterator[Sequence[Document]]:
         """What is due, the oldest first, piece by piece; each piece must be gone before the next is asked for."""
@@ -141,6 +159,28 @@ class Retention:
             if not found:
                 return
             yield found
+
+    # --- attachments without a letter -----------------------------------------------------------------------------
+
+    def _sweep_uploads(self, now: Milliseconds, *, everything: bool) -> int:
+        """Takes away what waited too long for its letter, and what the letter does not need any more.
+
+        `everything`: also looks at uploads that were sent, since the sweep before may have ended between a letter and
+        its attachments.
+        """
+        until = moments.to_datetime(Milliseconds(now - UPLOAD_MS))
+        gone = 0
+        waiting = {"stored": {"$lt": until}, **({} if everything else {"sent": False})}
+        for each in list(self._uploads.find(waiting, {"letter": 1}).limit(BODIES_A_SWEEP)):
+            listing = self._accepted.find_one({"_id": each["letter"]}, {"protected": 1, "swept": 1})
+            if listing is not None and "swept" not in listing and _lists(listing["protected"], each["_id"]):
+                self._uploads.update_one({"_id": each["_id"]}, {"$set": {"sent": True}})
+            # Asked for meanwhile, it has a new date and stays.
+            elif self._uploads.update_one({"_id": each["_id"], "stored": {"$lt": until}}, _CLAIM).matched_count:
+                self._chunks.delete_many(documents.chunks_of(each["_id"]))
+                self._uploads.delete_one({"_id": each["_id"]})
+                gone += 1
+        return gone
 
     # --- bodies without a letter ------------------------------------------------------------------------------------
 
@@ -159,6 +199,11 @@ class Retention:
                 break
         self._stamps.update_one({"_id": "sweep", "owner": self._owner}, {"$set": {"looked": last, "whole": True}})
         return orphans
+
+
+def _lists(protected: bytes, upload: bytes) -> bool:
+    """Whether the letter with this header has the attachment of this upload."""
+    return any(upload.endswith(each.id) for each in sealed.listed_in(protected))
 
 
 def _body_of(letter: Document) -> bytes:

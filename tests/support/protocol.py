@@ -22,6 +22,7 @@ from crypto_core import (
     documents,
     envelope,
     letter,
+    limits,
     mailbox,
     receipt,
     records,
@@ -30,7 +31,7 @@ from crypto_core import (
     sign_for,
     suite,
 )
-from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId
+from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.keys import EcdsaSigningKey, EcdsaVerifyKey, SealingKey, SigningKey
 
 NOW = Milliseconds(1_795_356_117_123)  # 2026-11-22T14:01:57.123Z
@@ -184,6 +185,26 @@ def make_draft(*to: UserId, sender: UserId = MARIA, letter_id: LetterId = LETTER
 def make_letter(*to: UserId, sender: UserId = MARIA) -> letter.SealedLetter:
     written = make_draft(*to, sender=sender)
     return letter.seal(written, b"a CMS signature", public_of(*written.letter.to, sender))
+
+
+def make_attachment(
+    data: bytes, name: str = "ata.pdf", letter_id: LetterId = LETTER
+) -> tuple[letter.Attachment, list[bytes]]:
+    """An attachment with secrets of its own, and its sealed chunks."""
+    secrets = letter.AttachmentSecrets(name, seed(f"salt {name}", 32), seed(f"secret {name}", 32))
+    attachment = AttachmentId(seed(f"id {name}", 16))
+    stream = secrets.stream(letter_id, attachment, len(data))
+    size = limits.CHUNK_BYTES
+    chunks = [stream.seal(data[at : at + size]) for at in range(0, max(1, len(data)), size)]
+    listed = sealed.Listed(attachment, stream.shape.sealed_size, stream.finish().hash)
+    part = documents.Part("application/octet-stream", len(data), stream.finish().digest)
+    return letter.Attachment(listed, part, secrets), chunks
+
+
+def letter_with(*attachments: letter.Attachment, letter_id: LetterId = LETTER) -> letter.SealedLetter:
+    """A letter of Maria to João with these attachments."""
+    written = letter.draft(REPOSITORY, letter_id, party(MARIA), {JOAO}, NOW, SUBJECT, BODY, attachments=attachments)
+    return letter.seal(written, b"a CMS signature", public_of(MARIA, JOAO))
 
 
 @cache

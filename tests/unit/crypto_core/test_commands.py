@@ -9,6 +9,7 @@ import pytest
 from crypto_core import cbor, commands, limits, sealed
 from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
+from crypto_core.ids import AttachmentId
 from tests.support.protocol import (
     BRUNO,
     JOAO,
@@ -27,6 +28,8 @@ VIEW = sealed.read(sealed.LETTER, sealed_letter().head).view(JOAO)
 BOX_ENTRY = commands.BoxEntry(entry(1), VIEW, read=False)
 PERSON = commands.Person(MARIA, 1, signed(b"{}"), CERTIFICATE, None, (CERTIFICATE,), NOW)
 
+ATTACHMENT = AttachmentId(b"attachment-id-01")
+
 COMMANDS = {
     "CREATE": commands.Create(signed(b"{}"), CERTIFICATE, CERTIFICATE, (CERTIFICATE, CERTIFICATE)),
     "CREATE without a signature certificate": commands.Create(signed(b"{}"), CERTIFICATE, None, ()),
@@ -42,6 +45,9 @@ COMMANDS = {
     "BLOCK": commands.Block(JOAO, blocked=True),
     "BLOCKED": commands.Blocked(),
     "CLOSE": commands.Close(),
+    "UPLOAD": commands.Upload(LETTER, ATTACHMENT, 16),
+    "PUT_CHUNK": commands.PutChunk(LETTER, ATTACHMENT, 0, bytes(16)),
+    "GET_CHUNK": commands.GetChunk(MARIA, LETTER, ATTACHMENT, 4095),
 }
 RESULTS = {
     "CREATE": commands.CreateResult(MARIA, 2, NOW),
@@ -56,6 +62,9 @@ RESULTS = {
     "BLOCK": commands.BlockResult(JOAO, blocked=False),
     "BLOCKED": commands.BlockedResult((MARIA, JOAO)),
     "CLOSE": commands.CloseResult(closed=True),
+    "UPLOAD": commands.UploadResult(b"\x05"),
+    "PUT_CHUNK": commands.PutChunkResult(7),
+    "GET_CHUNK": commands.GetChunkResult(bytes(16)),
 }
 
 

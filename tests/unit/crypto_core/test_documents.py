@@ -221,7 +221,7 @@ def test_what_is_no_object_is_refused(data):
 def test_a_document_over_its_limit_is_refused():
     with pytest.raises(LimitExceeded):
         documents.decode(Login, bytes(limits.DOCUMENT_BYTES + 1), REPOSITORY)
-    many = dataclasses.replace(DOCUMENTS["letter"], attachments=(Part("x" * 127, 1, digest("x")),) * 256)
+    many = dataclasses.replace(DOCUMENTS["letter"], attachments=(Part("x" * 127, 1, digest("x")),) * limits.ATTACHMENTS)
     with pytest.raises(Malformed):
         documents.encode(dataclasses.replace(many, attachments=many.attachments * 2))
 

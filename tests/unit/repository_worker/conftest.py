@@ -16,7 +16,14 @@ from pki.test_ca import TestCa
 from repository_worker.effects import Placed
 from repository_worker.handlers import Caller, Context
 from repository_worker.identities import Identities
-from repository_worker.storage.interface import MailboxState, Page, StoredEntry, StoredLetter, StoredStatus
+from repository_worker.storage.interface import (
+    MailboxState,
+    Page,
+    StoredAttachments,
+    StoredEntry,
+    StoredLetter,
+    StoredStatus,
+)
 from tests.support import protocol
 from tests.support.protocol import NOW, REPOSITORY, SESSION
 
@@ -30,6 +37,9 @@ class Shelf:
     bodies: dict[Any, bytes] = field(default_factory=dict)
     registered: set[bytes] = field(default_factory=set)
     blocks: set[tuple[bytes, bytes]] = field(default_factory=set)
+    uploads: dict[Any, int] = field(default_factory=dict)
+    chunks: dict[Any, bytes] = field(default_factory=dict)
+    swept: bool = False
     asked: int = 0
 
     def registration(self, user):
@@ -95,6 +105,27 @@ class Shelf:
             if (each.entry.kind, each.about, each.entry.routing.letter) == (kind, about, letter):
                 return each
         return None
+
+    def upload(self, author, letter, attachment):
+        return self.uploads.get((author, letter, attachment))
+
+    def incomplete(self, author, letter, attachments):
+        return tuple(
+            each.id
+            for each in attachments
+            if self.upload(author, letter, each.id) != each.size
+            or any((author, letter, each.id, n) not in self.chunks for n in range(each.shape.chunks))
+        )
+
+    def attached(self, reader, author, letter):
+        found = self._entry(reader, EntryKind.RECEIVED, author, letter)
+        found = found or (self._entry(reader, EntryKind.SENT, author, letter) if reader == author else None)
+        if found is None:
+            return None
+        return StoredAttachments(found.view.routing(sealed.LETTER).attachments, found.unread, self.swept)
+
+    def chunk(self, author, letter, attachment, position):
+        return self.chunks.get((author, letter, attachment, position))
 
     def refusing(self, readers, author):
         return tuple(reader for reader in readers if (reader, author) in self.blocks)

@@ -8,7 +8,7 @@ import pytest
 
 from crypto_core import commands, delivery, letter, limits, sealed
 from crypto_core.commands import ErrorCode
-from crypto_core.ids import LetterId
+from crypto_core.ids import AttachmentId, LetterId
 from crypto_core.mailbox import EntryKind
 from crypto_core.session import SessionLimits
 from pki import operator
@@ -76,6 +76,9 @@ WITHOUT_LOGIN_REFUSED = [
     commands.Status(LETTER),
     commands.Block(MARIA, blocked=True),
     commands.Blocked(),
+    commands.Upload(LETTER, AttachmentId(bytes(16)), 16),
+    commands.PutChunk(LETTER, AttachmentId(bytes(16)), 0, bytes(16)),
+    commands.GetChunk(MARIA, LETTER, AttachmentId(bytes(16)), 0),
     commands.List(None, None, history=False, after=None),
     commands.List(None, "maria", history=False, after=None),
 ]

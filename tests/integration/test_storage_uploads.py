@@ -1,0 +1,253 @@
+"""Attachments in a real database: begun, filled, sent, counted, swept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from crypto_core import limits, sealed
+from crypto_core.ids import AttachmentId, LetterId, Milliseconds
+from crypto_core.limits import DAY_MS, UPLOAD_MS
+from repository_worker.effects import Change, MarkRead, OpenUpload, StoreChunk, StoreLetter, StoreRegistration
+from repository_worker.errors import Conflict, MailboxFull, UploadsFull
+from repository_worker.storage import uploads
+from repository_worker.storage.chains import Quota
+from repository_worker.storage.driver import connect
+from repository_worker.storage.mongo import MongoStorage
+from repository_worker.storage.retention import LEASE_SECONDS, Retention, Rule, Swept
+from tests.integration.test_storage_mongo import counter, person
+from tests.support.protocol import BRUNO, JOAO, LETTER, MARIA, NOW, REPOSITORY, letter_with, make_attachment
+
+CHUNK = 64
+DATA = bytes(range(2 * CHUNK + 5))
+NONE = AttachmentId(bytes(16))
+PATIENT = Milliseconds(NOW + UPLOAD_MS - 1)
+LATE = Milliseconds(NOW + UPLOAD_MS + LEASE_SECONDS * 1000 + 1)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(limits, "CHUNK_BYTES", CHUNK)
+
+
+@pytest.fixture
+def open_storage(mongo, database):
+    """Opens storages on one database, as so many workers would."""
+    opened = []
+
+    def open_(quota=None) -> MongoStorage:
+        opened.append(MongoStorage(connect(mongo.uri), database.name, REPOSITORY, *([quota] if quota else [])))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def storage(open_storage):
+    made = open_storage()
+    made.prepare()
+    for number, user in enumerate((MARIA, JOAO, BRUNO), 1):
+        made.commit(Change(StoreRegistration(person(user), "somebody"), counter(number)))
+    return made
+
+
+@pytest.fixture
+def sweep(mongo, database):
+    made = []
+
+    def run(now, **rule) -> Swept | None:
+        made.append(Retention(connect(mongo.uri), database.name, Rule(**rule)))
+        return made[-1].sweep(now)
+
+    yield run
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def attachment(small_chunks):
+    return make_attachment(DATA)
+
+
+def begin(storage, listed, *, now=NOW, author=MARIA, letter=LETTER, size=None) -> bytes:
+    effect = OpenUpload(author, letter, listed.id, size or listed.size, now)
+    return storage.commit(Change(effect, counter(50))).there
+
+
+def put(storage, listed, position, chunk, author=MARIA):
+    storage.commit(Change(StoreChunk(author, LETTER, listed.id, position, chunk), counter(51)))
+
+
+def upload(storage, attachment, now=NOW):
+    made, chunks = attachment
+    begin(storage, made.listed, now=now)
+    for position, chunk in enumerate(chunks):
+        put(storage, made.listed, position, chunk)
+    return made
+
+
+def effect_of(made, now=NOW):
+    letter = letter_with(made)
+    return StoreLetter(sealed.read(sealed.LETTER, letter.head), letter.body, now)
+
+
+def send(storage, made, now=NOW):
+    return storage.commit(Change(effect_of(made, now), counter(60)))
+
+
+def test_an_upload_tells_what_is_there(storage, attachment):
+    made, chunks = attachment
+    assert begin(storage, made.listed) == b"\x00"
+    put(storage, made.listed, 2, chunks[2])
+    put(storage, made.listed, 0, chunks[0])
+    assert begin(storage, made.listed) == b"\x05"
+    assert storage.incomplete(MARIA, LETTER, [made.listed]) == (made.listed.id,)
+    put(storage, made.listed, 1, chunks[1])
+    assert begin(storage, made.listed) == b"\x07"
+    assert storage.incomplete(MARIA, LETTER, [made.listed]) == ()
+    assert [storage.chunk(MARIA, LETTER, made.listed.id, n) for n in range(3)] == chunks
+    assert storage.chunk(JOAO, LETTER, made.listed.id, 0) is None
+
+
+def test_an_upload_is_begun_with_one_size(storage, attachment):
+    listed = attachment[0].listed
+    begin(storage, listed)
+    assert storage.upload(MARIA, LETTER, listed.id) == listed.size
+    with pytest.raises(Conflict):
+        begin(storage, listed, size=listed.size + 1)
+    assert storage.incomplete(MARIA, LETTER, [replace(listed, size=listed.size + 1)])
+    assert storage.upload(JOAO, LETTER, listed.id) is None
+
+
+def test_a_chunk_again_changes_nothing_and_another_is_refused(storage, attachment):
+    made, chunks = attachment
+    upload(storage, attachment)
+    put(storage, made.listed, 0, chunks[0])
+    with pytest.raises(Conflict):
+        put(storage, made.listed, 0, bytes(len(chunks[0])))
+    assert storage.chunk(MARIA, LETTER, made.listed.id, 0) == chunks[0]
+
+
+def test_what_waits_is_bounded_for_each_citizen(storage, open_storage, attachment, monkeypatch):
+    listed = attachment[0].listed
+    small = open_storage(Quota(upload_bytes=listed.size))
+    begin(small, listed)
+    begin(small, listed)  # which is the same
+    with pytest.raises(UploadsFull):
+        begin(small, replace(listed, id=NONE), size=16)
+    begin(small, listed, author=JOAO)
+    monkeypatch.setattr(uploads, "OPEN_UPLOADS", 2)
+    begin(storage, replace(listed, id=NONE), size=16)
+    with pytest.raises(UploadsFull):
+        begin(storage, replace(listed, id=AttachmentId(b"x" * 16)), size=16)
+
+
+def test_what_was_sent_does_not_wait_any_more(storage, open_storage, database, attachment):
+    made = upload(storage, attachment)
+    send(storage, made)
+    wait_until_sent(database)
+    begin(open_storage(Quota(upload_bytes=made.listed.size)), made.listed, letter=LetterId(bytes(16)))
+
+
+def wait_until_sent(database):
+    """The mark is not awaited by those who write it: one more operation on each connection brings it through."""
+    for _ in range(10_000):
+        if database.uploads.count_documents({"sent": True}):
+            return
+    raise AssertionError("an upload was not marked as sent")
+
+
+def test_attachments_count_in_every_mailbox(storage, open_storage, attachment):
+    made = upload(storage, attachment)
+    with pytest.raises(MailboxFull):
+        send(open_storage(Quota(bytes=made.listed.size)), made)
+    assert storage.attached(JOAO, MARIA, LETTER) is None
+    send(storage, made)
+
+
+def test_a_letter_shows_its_attachments_to_its_people(storage, attachment):
+    made = upload(storage, attachment)
+    send(storage, made)
+    for reader, unread in ((MARIA, False), (JOAO, True)):
+        found = storage.attached(reader, MARIA, LETTER)
+        assert (found.listed, found.unread, found.swept) == ((made.listed,), unread, False)
+    assert storage.attached(BRUNO, MARIA, LETTER) is None
+    storage.commit(Change(MarkRead(JOAO, MARIA, LETTER), counter(61)))
+    assert not storage.attached(JOAO, MARIA, LETTER).unread
+
+
+def test_a_letter_whose_upload_was_swept_meanwhile_is_refused(storage, database, attachment):
+    made = upload(storage, attachment)
+    database.uploads.delete_many({})
+    with pytest.raises(Conflict):
+        send(storage, made)
+    assert storage.attached(MARIA, MARIA, LETTER) is None
+
+
+def test_the_same_letter_again_is_accepted_whatever_was_swept(storage, database, attachment):
+    made = upload(storage, attachment)
+    effect = effect_of(made)
+    placed = storage.commit(Change(effect, counter(60))).entries
+    database.uploads.delete_many({})
+    assert storage.commit(Change(effect, counter(62))).entries == placed
+
+
+class TestSweep:
+    def test_what_waits_too_long_goes(self, storage, database, sweep, attachment):
+        upload(storage, attachment)
+        assert sweep(PATIENT) == Swept(0, 0, 0)
+        assert database.chunks.count_documents({}) == 3
+        assert sweep(LATE) == Swept(0, 0, 1)
+        assert (database.chunks.count_documents({}), database.uploads.count_documents({})) == (0, 0)
+
+    def test_what_was_asked_for_lately_stays(self, storage, database, sweep, attachment):
+        made = upload(storage, attachment)
+        begin(storage, made.listed, now=Milliseconds(NOW + 3 * LEASE_SECONDS * 1000))
+        assert sweep(LATE) == Swept(0, 0, 0)
+        assert database.chunks.count_documents({}) == 3
+
+    def test_what_a_letter_lists_stays(self, storage, database, sweep, attachment):
+        made = upload(storage, attachment)
+        send(storage, made)
+        database.uploads.update_many({}, {"$set": {"sent": False}})  # as if the mark had been lost
+        assert sweep(LATE) == Swept(0, 0, 0)
+        assert database.uploads.count_documents({"sent": True}) == 1
+        assert storage.incomplete(MARIA, LETTER, [made.listed]) == ()
+
+    def test_what_the_letter_does_not_list_goes(self, storage, database, sweep, attachment):
+        made = upload(storage, attachment)
+        begin(storage, replace(made.listed, id=NONE), size=16)
+        put(storage, replace(made.listed, id=NONE), 0, bytes(16))
+        send(storage, made)
+        database.uploads.update_many({}, {"$set": {"sent": True}})
+        assert sweep(LATE) == Swept(0, 0, 1)
+        assert database.chunks.count_documents({}) == 3
+
+    def test_a_claimed_upload_can_be_neither_touched_nor_filled_nor_sent(self, storage, database, sweep, attachment):
+        made = upload(storage, attachment)
+        database.uploads.update_many({}, {"$set": {"size": 0}})  # a sweep that died right then
+        assert storage.upload(MARIA, LETTER, made.listed.id) is None
+        with pytest.raises(Conflict):
+            begin(storage, made.listed)
+        with pytest.raises(Conflict):
+            send(storage, made)
+        assert sweep(LATE) == Swept(0, 0, 1)
+        assert database.chunks.count_documents({}) == 0
+
+    def test_attachments_go_with_the_body(self, storage, database, sweep, attachment):
+        made = upload(storage, attachment)
+        send(storage, made, now=Milliseconds(NOW - 11 * DAY_MS))
+        assert sweep(NOW, days=10) == Swept(1, 0, 1)
+        assert database.chunks.count_documents({}) == 0
+        assert storage.attached(JOAO, MARIA, LETTER).swept
+
+    def test_a_sweep_that_died_between_body_and_attachments_is_made_good(self, storage, database, sweep, attachment):
+        made = upload(storage, attachment)
+        send(storage, made)
+        database.uploads.update_many({}, {"$set": {"sent": True}})
+        database.accepted.update_many({"body": {"$exists": True}}, {"$unset": {"body": 1}, "$set": {"swept": NOW}})
+        assert sweep(LATE) == Swept(0, 0, 1)  # the first sweep, or the one after a sweep that did not end
+        assert database.chunks.count_documents({}) == 0

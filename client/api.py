@@ -20,12 +20,13 @@ from typing import Self
 
 from client import session
 from client.commands import block as block_command
-from client.commands import box, card, key, pending, proof, read, receipt, register, renew, send, status
+from client.commands import box, card, doctor, key, pending, proof, read, receipt, register, renew, send, status
 from client.commands import init as init_command
 from client.commands import people as people_command
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardsReport
+from client.commands.doctor import Finding
 from client.commands.init import Enrolled, Installed, OperatorRoot
 from client.commands.key import KeySummary
 from client.commands.pending import Resumed
@@ -71,6 +72,11 @@ class Repository:
         """Readers and cards, with what each key is good for now."""
         with boundary():
             return card.cards(self._context)
+
+    def examine(self) -> tuple[Finding, ...]:
+        """Looks this installation over: home, roots, card, repository, clock. Says what is wrong and what to do."""
+        with boundary():
+            return doctor.examine(self._context)
 
     def register(self) -> Registered:
         """Makes the citizen of the card known to the repository."""

@@ -7,8 +7,9 @@ the next commands (see `state.session`), and renewed in time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from client import identity
 from client.cards import OpenCard
@@ -21,12 +22,14 @@ from crypto_core import commands, ids
 from crypto_core import descriptor as descriptors
 from crypto_core import session as negotiation
 from crypto_core.commands import ErrorCode, RefusedByRepository
-from crypto_core.descriptor import Descriptor
+from crypto_core.descriptor import Descriptor, SignedDescriptor
 from crypto_core.errors import SignatureInvalid
 from crypto_core.ids import Milliseconds, UserId
 from crypto_core.keys import SigningKey
 from pki.errors import PkiError
 from pki.signers import CardKeyUse
+
+R = TypeVar("R")
 
 LOCK_SECONDS: Final = 600.0  #: another process may be asking for a PIN
 
@@ -211,20 +214,38 @@ def _negotiate(context: Context, keys: Keys, card: OpenCard | None, user: UserId
 
 def _refresh_descriptor(context: Context, app_key: SigningKey, account: BrokerAccount | None) -> Descriptor:
     """The current descriptor, fresh from the repository; a newer epoch replaces the kept one, never an older."""
+
+    def take(signed: SignedDescriptor, _said: Milliseconds) -> Descriptor:
+        return pin.replace(context.home, signed, context.now())
+
+    return ask_descriptor(context, app_key, account, take)
+
+
+def ask_descriptor(
+    context: Context,
+    app_key: SigningKey,
+    account: BrokerAccount | None,
+    take: Callable[[SignedDescriptor, Milliseconds], R],
+) -> R:
+    """What `take` makes of the descriptor that the repository has now, and of the time that it says it is.
+
+    The descriptor is the approved operator's, and good at that time; the answer is signed with its key, for this
+    question. Whether that time is now is for `take` to say, which refuses by raising ProtocolError.
+    """
     nonce = ids.new_nonce()
 
-    def take(data: bytes) -> Descriptor:
-        message, raw = descriptors.read_answer(data)
+    def judge(data: bytes) -> R:
+        message, raw, said = descriptors.read_answer(data)
         signed = descriptors.read(raw)
         try:
-            found = pin.verify(signed, pin.load(context.home)[0].operator_root, context.now())
+            found = pin.verify(signed, pin.load(context.home)[0].operator_root, said)
         except PkiError as error:
             raise SignatureInvalid(f"a descriptor that is not of the approved operator: {error}") from error
         descriptors.verify_answer(message, found, nonce)
-        return pin.replace(context.home, signed, context.now())
+        return take(signed, said)
 
     request = descriptors.request(app_key, nonce, context.now())
-    return context.transport(app_key.public.raw, account).exchange(request, take)
+    return context.transport(app_key.public.raw, account).exchange(request, judge)
 
 
 def _live(active: negotiation.Session, keys: Keys, own: OwnRegistration | None) -> LiveSession:

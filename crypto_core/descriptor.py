@@ -157,12 +157,12 @@ def answer(key: SigningKey, nonce: bytes, descriptor: bytes, now: Milliseconds) 
     return cose.sign1(key, headers, cbor.encode(schema.to_map(body)))
 
 
-def read_answer(data: bytes) -> tuple[cose.Sign1, bytes]:
-    """Takes an answer apart: the message, and the descriptor in it whose verified key must then verify the message."""
+def read_answer(data: bytes) -> tuple[cose.Sign1, bytes, Milliseconds]:
+    """Takes an answer apart: the message, the descriptor in it whose verified key must then verify it, and its time."""
     message = cose.read_sign1(data, 2 * limits.HANDSHAKE_BYTES)
     cose.expect(message.headers, cose.ALG_ED25519, labels.DESCRIPTOR_ANSWER)
     found = schema.from_map(DescriptorAnswer, cbor.decode(message.unverified_payload, 2 * limits.HANDSHAKE_BYTES))
-    return message, found.descriptor
+    return message, found.descriptor, Milliseconds(found.time)
 
 
 def verify_answer(message: cose.Sign1, current: Descriptor, nonce: bytes) -> None:

@@ -217,7 +217,8 @@ class Doctor:
 
     def _crls(self, store: TrustStore, now: datetime) -> None:
         """The lists as they lie in the cache: nothing is fetched."""
-        lists = [crl for path in sorted(store.crl_folder.glob("*.crl")) if (crl := _crl(path.read_bytes()))]
+        read = [_crl(path.read_bytes()) for path in sorted(store.crl_folder.glob("*.crl"))]
+        lists = [each for each in read if each is not None]  # one that revokes nobody counts as false
         stale = [each for each in lists if (each.next_update_utc or now) <= now]
         early = [each for each in lists if each.last_update_utc > now + timedelta(seconds=CLOCK_SECONDS)]
         named = sum(bool(points(each)) for each in store.intermediates)

@@ -326,6 +326,14 @@ def proof(
     return views.alarms(run.repository.alarms())
 
 
+@command(app, "doctor")
+def doctor(run: Run) -> View:
+    """Look over home, roots, card, repository and clock, and say what to do. Needs no PIN and changes nothing."""
+    from client.cli import views
+
+    return views.findings(run.repository.examine())
+
+
 @command(app, "completion")
 def completion(_run: Run, shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> View:
     """Print what makes a shell complete commands, letters and confirmed people, the latter while a session is open."""

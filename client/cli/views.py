@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from client.cli.screen import Screen, json_moment, moment
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardReport, CardsReport
+from client.commands.doctor import Finding
 from client.commands.init import Enrolled, Installed
 from client.commands.key import KeySummary
 from client.commands.people import FormerCard, FoundPerson
@@ -69,6 +70,21 @@ def enrolled(found: Enrolled) -> View:
 def script(shell: str, text: str) -> View:
     """A file of this program, for a shell to read."""
     return View({"shell": shell, "script": text}, lambda screen: screen.line(text.removesuffix("\n")))
+
+
+def findings(found: Sequence[Finding]) -> View:
+    """An examination: each line with a mark, and under a bad one what to do."""
+    bad = sum(not each.ok for each in found)
+
+    def show(screen: Screen) -> None:
+        for each in found:
+            screen.line(f"{screen.mark(each.ok)} {safe_text(each.check)}: {safe_text(each.detail)}")
+            if each.action:
+                screen.line(f"    {safe_text(each.action)}")
+        screen.line("All is well." if not bad else f"{bad} of {len(found)} checks failed.")
+
+    data = {"ok": not bad, "checks": [asdict(each) for each in found]}
+    return View(data, show, ExitCode.FAILED if bad else ExitCode.OK)
 
 
 def cards(found: CardsReport) -> View:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 
@@ -15,6 +16,8 @@ from pki.errors import CardError, PkiError
 from pki.policy import Purpose
 from pki.signers import Card, CardInfo, CardKeyUse, list_readers
 from pki.tokens.profiles import generation_of
+
+LOCKED: Final = "locked"  #: how a report says it of a PIN, at its beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def _read(context: Context, card: Card, report: CardReport) -> CardReport:
 
 def _pin(info: CardInfo) -> str:
     if info.pin_locked:
-        return "locked: unblock it with its PUK or at a citizen service desk"
+        return f"{LOCKED}: unblock it with its PUK or at a citizen service desk"
     asked = "asked for by the reader or the card's own window" if info.asks_pin_itself else "asked for here"
     return f"{asked}; one try is left" if info.final_try else asked
 

@@ -156,7 +156,7 @@ def test_people_are_found_by_a_part_of_their_name(people):
 
 def test_the_descriptor_is_answered_for_this_nonce(stack, connect):
     wire, nonce = connect(), new_nonce()
-    message, found = descriptor.read_answer(wire.call(descriptor.request(wire.app_key, nonce, now_ms())))
+    message, found, _ = descriptor.read_answer(wire.call(descriptor.request(wire.app_key, nonce, now_ms())))
     assert found == stack.descriptor_path.read_bytes()
     descriptor.verify_answer(message, stack.descriptor, nonce)
     with pytest.raises(BindingMismatch):

@@ -124,7 +124,7 @@ def open_reply(data):
 
 
 def check_answer(data):
-    message, found = descriptor.read_answer(data)
+    message, found, _ = descriptor.read_answer(data)
     descriptor.verify_answer(message, descriptor.read(found).verify(p256_public("operator"), NOW), NONCE)
 
 

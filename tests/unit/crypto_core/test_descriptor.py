@@ -191,7 +191,8 @@ REQUEST = descriptor.request(signing_key("app"), NONCE, NOW)
 
 
 def check_answer(data, nonce=NONCE):
-    message, found = descriptor.read_answer(data)
+    message, found, said = descriptor.read_answer(data)
+    assert said == NOW
     descriptor.verify_answer(message, verify(found), nonce)
     return found
 
@@ -213,7 +214,7 @@ def test_an_answer_by_somebody_else_is_refused():
 
 def test_an_answer_with_another_descriptor_is_refused():
     other = sign(epoch=4)
-    message, _ = descriptor.read_answer(ANSWER)
+    message, *_ = descriptor.read_answer(ANSWER)
     changed = schema.to_map(descriptor.DescriptorAnswer(NONCE, other, NOW))
     with pytest.raises(SignatureInvalid):
         cose.Sign1(message.protected, message.headers, cbor.encode(changed), message.signature).verify(

@@ -183,7 +183,7 @@ class Context:
             yield card
 
     def current(self, session: LiveSession) -> LiveSession:
-        """This session, or the one that took its place when the repository got new keys."""
+        """This session, or the one that took its place when the repository withdrew the keys that it was under."""
         while session.session in self._successors:
             session = self._successors[session.session]
         return session
@@ -265,13 +265,13 @@ class Context:
             try:
                 return transport.exchange(sealed.envelope, take_or_look)
             except _OtherKey:
-                # Forged, or the repository has new keys: its descriptor tells. Asked once for each command, so that
-                # whoever forges replies can cause this question and nothing else.
+                # Forged, or the repository has withdrawn its former keys: its descriptor tells. Asked once for each
+                # command, so that whoever forges replies can cause this question and nothing else.
                 self._follow(session)
                 return transport.exchange(sealed.envelope, take)
 
     def _follow(self, session: LiveSession) -> None:
-        """Raises _Replaced when the repository has new keys."""
+        """Raises _Replaced when the repository has withdrawn the keys that the session is under."""
         from client import session as sessions  # which is made of contexts
 
         by = sessions.successor(self, session)

@@ -52,7 +52,7 @@ def require(context: Context) -> LiveSession:
     """
     if context.former is not None:
         reading = context.reading
-        if reading is None or reading.repository_key != context.descriptor.signing_key:
+        if reading is None or reading.epoch < context.descriptor.oldest:
             reading = context.reading = _open_former(context, context.former)
         return reading
     kept = _usable(context)
@@ -109,17 +109,17 @@ def close(context: Context) -> bool:
 
 
 def successor(context: Context, live: LiveSession) -> LiveSession | None:
-    """The session in place of one whose repository has new keys; None where its descriptor names the same key.
+    """The session in place of one whose keys the repository has withdrawn; None where they still count.
 
     Asked for when a reply came under another key. A new session takes card, PIN and passphrase. Raises Unreachable for
     a session without a citizen: what it was for is quickly begun again.
     """
-    if _refresh_descriptor(context, live.app_key, live.account).signing_key == live.repository_key:
+    if live.epoch >= _refresh_descriptor(context, live.app_key, live.account).oldest:
         return None
     if live.user is None:
         raise Unreachable(
-            "The repository has new keys since this was begun.",
-            "What was begun under the old ones cannot be verified any more; nothing is lost.",
+            "The repository has withdrawn the keys under which this was begun.",
+            "What it answers under the new ones cannot be verified any more; nothing is lost.",
             "Repeat the command.",
         )
     return require(context)
@@ -153,8 +153,8 @@ def _usable(context: Context) -> LiveSession | None:
     kept = context.sessions.load()
     if kept is None or kept.user is None or kept.own is None:
         return None
-    if kept.repository_key != context.descriptor.signing_key:
-        return None  # the repository has new keys: what it answers in this session can no longer be verified
+    if kept.epoch < context.descriptor.oldest:
+        return None  # its keys were withdrawn: what is answered in this session can no longer be verified
     return kept if kept.usable(context.now(), counters.used(context.home, kept.session)) else None
 
 

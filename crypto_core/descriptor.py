@@ -43,12 +43,16 @@ CHAIN_MAX = 3  #: certificates in x5chain: descriptor signer, at most one interm
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a client must know of a repository. Valid from `issued` to `expires`; a higher epoch replaces a lower."""
+    """What a client must know of a repository. Valid from `issued` to `expires`; a higher epoch replaces a lower.
+
+    A session goes on under the key of the epoch in which it was negotiated, unless that is lower than `oldest`.
+    """
 
     repository: RepositoryIdField
     name: Annotated[str, Size(1, 128)]
     operator_root: DigestField
     epoch: Annotated[int, Range(1, EPOCH_MAX)]
+    oldest: Annotated[int, Range(1, EPOCH_MAX)]
     broker: Annotated[str, Size(1, 512)]
     signing_key: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)]
     sealing_key: Annotated[bytes, Size(SEALING_PUBLIC_BYTES, SEALING_PUBLIC_BYTES)]
@@ -72,17 +76,23 @@ class SignedDescriptor:
     chain: tuple[bytes, ...]
     _message: cose.Sign1
 
+    @property
+    def unverified(self) -> Descriptor:
+        """What it says, for whoever made it and keeps it in a place of their own. Raises ProtocolError."""
+        return _decode(self._message.unverified_payload)
+
     def verify(self, signer: EcdsaVerifyKey, now: Milliseconds) -> Descriptor:
         """The descriptor, if `signer` (the key of the checked leaf) signed it and it is valid now.
 
         Raises SignatureInvalid, Malformed, OutOfTime, or BindingMismatch when its id is not derived from this root.
         """
-        payload = self._message.verify(signer)
-        descriptor = schema.from_map(Descriptor, cbor.decode(payload, limits.HANDSHAKE_BYTES))
+        descriptor = _decode(self._message.verify(signer))
         root = suite.sha256(self.chain[-1])
         expected = derive_repository_id(root, descriptor.name)
         if descriptor.operator_root != root or descriptor.repository != expected:
             raise BindingMismatch("the descriptor's repository id does not belong to its operator root")
+        if descriptor.oldest > descriptor.epoch:
+            raise Malformed("a descriptor whose own epoch does not count")
         if not 0 < descriptor.expires - descriptor.issued <= limits.DESCRIPTOR_MS:
             raise Malformed("a descriptor that is valid for too long")
         if not descriptor.issued - limits.CLOCK_SKEW_MS <= now < descriptor.expires:
@@ -91,6 +101,10 @@ class SignedDescriptor:
                 f"{to_text(descriptor.expires)}; get a newer one from the operator, or set the clock"
             )
         return descriptor
+
+
+def _decode(payload: bytes) -> Descriptor:
+    return schema.from_map(Descriptor, cbor.decode(payload, limits.HANDSHAKE_BYTES))
 
 
 def derive_repository_id(operator_root: Digest, name: str) -> RepositoryId:
@@ -179,6 +193,8 @@ def require_successor(known: Descriptor, newer: Descriptor) -> None:
         raise BindingMismatch("the descriptor is of another repository or operator")
     if newer.epoch < known.epoch:
         raise BindingMismatch(f"the descriptor has epoch {newer.epoch}, older than {known.epoch} that is known here")
+    if newer.oldest < known.oldest:
+        raise BindingMismatch("the descriptor takes epochs back that were withdrawn")
     if newer.epoch == known.epoch and (newer.signing_key, newer.sealing_key) != (
         known.signing_key,
         known.sealing_key,

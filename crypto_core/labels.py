@@ -75,6 +75,7 @@ MAILBOX_HEAD: Final = "smr/1 mailbox head"
 # Secrets at rest
 KEYSTORE: Final = "smr/1 keystore"
 REPOSITORY_KEYSTORE: Final = "smr/1 repository keystore"
+EPOCH_KEYS: Final = "smr/1 epoch keys"
 KEY_ENCRYPTION_KEY: Final = "smr/1 key encryption key"
 STORED_SHARE: Final = "smr/1 stored share"
 CLIENT_SESSION: Final = "smr/1 client session"

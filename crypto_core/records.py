@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from crypto_core import cbor, cose, labels, schema, suite
+from crypto_core.descriptor import EPOCH_MAX
 from crypto_core.envelope import COOKIE_BYTES, TrafficKeys
 from crypto_core.errors import DecryptionFailed
 from crypto_core.ids import (
@@ -24,11 +25,12 @@ from crypto_core.ids import (
     UserIdField,
 )
 from crypto_core.keys import ED25519_BYTES, VerifyKey
-from crypto_core.schema import Size
+from crypto_core.schema import Range, Size
 from crypto_core.suite import ContentKey
 
 KEK_ID_BYTES: Final = 16
 SecretField = Annotated[bytes, Size(suite.SECRET_BYTES, suite.SECRET_BYTES)]
+EpochField = Annotated[int, Range(1, EPOCH_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,14 @@ class KeyEncryptionKey:
 class SessionRecord:
     """A session as the workers share it. `user` is absent in a session without a login.
 
+    `epoch` is the one in which it was negotiated: its replies are signed with that epoch's key.
     `confirm_hash` is the hash of the confirm envelope, so that a repeated confirm is known from another one.
     """
 
     session: SessionIdField
     app_key: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)]
     user: UserIdField | None
+    epoch: EpochField
     client_to_repository: SecretField = field(repr=False)
     repository_to_client: SecretField = field(repr=False)
     confirm_hash: DigestField
@@ -74,6 +78,7 @@ class Cookie:
     session: SessionIdField
     app_key: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)]
     transcript: DigestField
+    epoch: EpochField
     client_to_repository: SecretField = field(repr=False)
     repository_to_client: SecretField = field(repr=False)
     finished: SecretField = field(repr=False)

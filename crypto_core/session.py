@@ -19,7 +19,7 @@ th1 keys the sealed part of the answer; th2 goes into the MAC, the login and bot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -47,6 +47,7 @@ from crypto_core.ids import (
 )
 from crypto_core.keys import (
     ED25519_BYTES,
+    KEY_ID_BYTES,
     MLKEM_CIPHERTEXT_BYTES,
     MLKEM_PUBLIC_BYTES,
     X25519_BYTES,
@@ -282,6 +283,7 @@ class OpenedConfirm:
             session=self.cookie.session,
             app_key=self.cookie.app_key,
             user=self.login.user if self.login else None,
+            epoch=self.cookie.epoch,
             client_to_repository=self.cookie.client_to_repository,
             repository_to_client=self.cookie.repository_to_client,
             confirm_hash=self.request_hash,
@@ -291,13 +293,16 @@ class OpenedConfirm:
 
 def answer_hello(
     data: bytes,
-    identity: RepositoryIdentity,
+    identities: Sequence[RepositoryIdentity],
     kek: KeyEncryptionKey,
     now: Milliseconds,
     session_limits: SessionLimits = DEFAULT_LIMITS,
 ) -> AnsweredHello:
-    """Phase 2 for a hello. Raises ProtocolError; nothing is kept."""
-    found = _open_hello(data, identity)
+    """Phase 2 for a hello, by the one of `identities` (the newest first) to which it was sealed.
+
+    Raises ProtocolError; nothing is kept.
+    """
+    identity, found = _open_hello(data, identities)
     require_within(found.time, now, limits.CLOCK_SKEW_MS, "the hello")
     dh = x25519.X25519PrivateKey.generate()
     try:
@@ -322,7 +327,7 @@ def answer_hello(
         th1,
     )
     schedule = _schedule(prk, _transcript_2(th1, sealed), offer.session)
-    cookie = records.seal_cookie(kek, _cookie(schedule, found.app_key, offer.expires))
+    cookie = records.seal_cookie(kek, _cookie(schedule, found.app_key, identity.epoch, offer.expires))
     body = Answer(share, ciphertext, sealed, cookie)
     headers = {cose.ALG: cose.ALG_ED25519, cose.LABEL: labels.ANSWER, cose.REQUEST_HASH: suite.sha256(data)}
     return AnsweredHello(
@@ -407,11 +412,12 @@ def _finished(schedule: _Schedule) -> bytes:
     return suite.labelled_mac(schedule.finished, labels.FINISHED, schedule.transcript)
 
 
-def _cookie(schedule: _Schedule, app_key: bytes, expires: Milliseconds) -> Cookie:
+def _cookie(schedule: _Schedule, app_key: bytes, epoch: int, expires: Milliseconds) -> Cookie:
     return Cookie(
         session=schedule.keys.session,
         app_key=app_key,
         transcript=schedule.transcript,
+        epoch=epoch,
         client_to_repository=schedule.keys.client_to_repository,
         repository_to_client=schedule.keys.repository_to_client,
         finished=schedule.finished,
@@ -443,23 +449,19 @@ def _seal_hello(descriptor: Descriptor, signed: bytes) -> bytes:
     return cose.encrypt(ContentKey.derive(secret, labels.HELLO_SEAL), protected, signed, [recipient])
 
 
-def _open_hello(data: bytes, identity: RepositoryIdentity) -> Hello:
+def _open_hello(data: bytes, identities: Sequence[RepositoryIdentity]) -> tuple[RepositoryIdentity, Hello]:
     message = cose.read_encrypt(data, limits.HANDSHAKE_BYTES)
     cose.expect(message.headers, cose.ALG_A256GCM, labels.HELLO)
     if len(message.recipients) != 1:
         raise Malformed("a hello has one recipient")
     (recipient,) = message.recipients
-    key_id = identity.sealing.public.key_id
     cose.expect(
         recipient.headers,
         cose.ALG_HPKE_9_KE,
         labels.HELLO_SEAL,
-        kid=(cose.KID, bytes, len(key_id), len(key_id)),
+        kid=(cose.KID, bytes, KEY_ID_BYTES, KEY_ID_BYTES),
     )
-    if recipient.headers[cose.KID] != key_id:
-        raise DecryptionFailed("the hello is sealed to another key of the repository; get the current descriptor")
-    info = _hello_info(identity.repository, identity.epoch, identity.signing.public.raw)
-    secret = recipient.unwrap(identity.sealing, cose.ALG_A256GCM, info)
+    identity, secret = _unwrap_hello(recipient, identities)
     if len(secret) != suite.SECRET_BYTES:
         raise Malformed("a content secret has 32 bytes")
     signed = cose.read_sign1(message.decrypt(ContentKey.derive(secret, labels.HELLO_SEAL)), limits.HANDSHAKE_BYTES)
@@ -473,7 +475,22 @@ def _open_hello(data: bytes, identity: RepositoryIdentity) -> Hello:
         identity.signing.public.raw,
     ):
         raise BindingMismatch("the hello is for another repository, or for another epoch of it")
-    return found
+    return identity, found
+
+
+def _unwrap_hello(
+    recipient: cose.Recipient, identities: Sequence[RepositoryIdentity]
+) -> tuple[RepositoryIdentity, bytes]:
+    """The content secret, and to which epoch it was sealed: epochs may have one sealing key in common."""
+    failed = DecryptionFailed("the hello is sealed to another key of the repository; get the current descriptor")
+    for identity in identities:
+        if identity.sealing.public.key_id == recipient.headers[cose.KID]:
+            info = _hello_info(identity.repository, identity.epoch, identity.signing.public.raw)
+            try:
+                return identity, recipient.unwrap(identity.sealing, cose.ALG_A256GCM, info)
+            except DecryptionFailed as error:
+                failed = error
+    raise failed
 
 
 def _answer_hello_hash(message: cose.Sign1) -> Any:

@@ -191,7 +191,7 @@ class Doctor:
                 "descriptor",
                 left > EXPIRY_WARNING,
                 f"epoch {shown.epoch}, until {moments.to_text(shown.expires)}, root {root[:16]}…",
-                "Issue it anew: smr-repository descriptor --reissue; then restart the workers.",
+                "Issue it anew: smr-repository descriptor --reissue.",
             )
 
     # --- trust store --------------------------------------------------------------------------------------------------

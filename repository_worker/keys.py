@@ -1,8 +1,9 @@
 """The repository's home folder: its keys, its descriptor, and the ring of key-encryption keys (KEKs).
 
-    HOME/keystore.cose       signing and sealing seeds, the key for evidence with its certificates, epoch, id, the
-                             secret that wraps KEKs; under a passphrase
+    HOME/keystore.cose       id, name, the key for evidence with its certificates, and the secret that wraps all other
+                             keys of workers; under a passphrase
     HOME/descriptor.cose     the signed descriptor that clients get
+    HOME/epochs/             signing and sealing keys: see `epochs`
     HOME/operator/           root.pem, root.key, signer.pem, signer.key: the operator's; keys under the passphrase
     HOME/kek/ID.cose         one KEK each, sealed under the wrapping secret
     HOME/trust/              the trust store of state roots
@@ -14,8 +15,6 @@ worker needs them.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 import threading
 import time
@@ -29,37 +28,34 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from crypto_core import cbor, cose, descriptor, keystore, labels, limits, moments, schema, suite
+from crypto_core import descriptor, keystore, labels, limits, moments, suite
 from crypto_core.commands import CertificateField
-from crypto_core.descriptor import EPOCH_MAX, Descriptor
-from crypto_core.errors import ProtocolError
-from crypto_core.ids import SALT_BYTES, Digest, Milliseconds, MomentField, RepositoryId, RepositoryIdField
+from crypto_core.descriptor import Descriptor
+from crypto_core.ids import Digest, Milliseconds, MomentField, RepositoryId, RepositoryIdField
 from crypto_core.keys import (
-    ED25519_BYTES,
-    SEALING_SEED_BYTES,
     EcdsaSigningKey,
     EcdsaVerifyKey,
     SealingKey,
     SigningKey,
 )
 from crypto_core.records import KEK_ID_BYTES, KeyEncryptionKey
-from crypto_core.schema import Range, Size
+from crypto_core.schema import Size
 from crypto_core.session import RepositoryIdentity
-from crypto_core.suite import ContentKey
 from pki import operator
 from pki.errors import PkiError
 from pki.evidence import EvidenceSigner
 from pki.files import PRIVATE_FILE, private_folder, write_atomically
 from pki.identity import load_certificate
 from pki.operator import Credential
+from repository_worker.epochs import Epochs
 from repository_worker.errors import HomeError
+from repository_worker.home_files import Wrapping, exclusive, files, read_limited
 
 KEK_LIFE_MS: Final = limits.DAY_MS  #: a new KEK is made after this time
 #: A KEK is destroyed at the latest when everything sealed under it is over: cookies and sessions, with room for clocks.
 KEK_END_MS: Final = KEK_LIFE_MS + limits.SESSION_MS + limits.HANDSHAKE_MS + limits.CLOCK_SKEW_MS
 #: Unknown KEK ids make a worker look into the folder, but not more often than this; seconds.
 RELOAD_SECONDS: Final = 1.0
-KEK_FILE_BYTES: Final = limits.KIB
 DESCRIPTOR_LIFE_MS: Final = 365 * limits.DAY_MS
 
 KEYSTORE_FILE: Final = "keystore.cose"
@@ -95,22 +91,12 @@ class RepositoryKeystore:
 
     repository: RepositoryIdField
     name: Annotated[str, Size(1, 128)]
-    epoch: Annotated[int, Range(1, EPOCH_MAX)]
-    signing_seed: Annotated[bytes, Size(ED25519_BYTES, ED25519_BYTES)] = field(repr=False)
-    sealing_seed: Annotated[bytes, Size(SEALING_SEED_BYTES, SEALING_SEED_BYTES)] = field(repr=False)
     wrapping_secret: SecretField = field(repr=False)
     evidence: EvidenceKey | None = None
 
     def evidence_signer(self) -> EvidenceSigner | None:
         """Who signs evidence; None where no key was made for it. Raises HomeError."""
         return EvidenceSigner(self.evidence.credential()) if self.evidence else None
-
-    @property
-    def identity(self) -> RepositoryIdentity:
-        """The private keys as the negotiation needs them."""
-        return RepositoryIdentity(
-            RepositoryId(self.repository), self.epoch, SigningKey(self.signing_seed), SealingKey(self.sealing_seed)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,37 +126,44 @@ class Home:
         """A new repository: operator root and signer, keys, descriptor. Raises HomeError if there is one already."""
         if self.exists:
             raise HomeError(f"{self.folder} holds a repository already; its keys are left as they are.")
-        with _files(self.folder), _operator():
+        with files(self.folder), _operator():
             for folder in (self.folder, self.folder / "operator", self.folder / "kek", self.trust_folder):
                 private_folder(folder)
             root = operator.create_operator_root(organisation, now=moments.to_datetime(now))
             signer = operator.issue_descriptor_signer(root, moments.to_datetime(now))
             self._write_credential("root", root, passphrase)
             self._write_credential("signer", signer, passphrase)
+            repository = descriptor.derive_repository_id(_root_digest(root), name)
             made = RepositoryKeystore(
-                repository=descriptor.derive_repository_id(_root_digest(root), name),
-                name=name,
-                epoch=1,
-                signing_seed=SigningKey.generate().seed,
-                sealing_seed=SealingKey.generate().seed,
-                wrapping_secret=secrets.token_bytes(suite.SECRET_BYTES),
-                evidence=EvidenceKey.of(operator.issue_evidence_signer(root, moments.to_datetime(now))),
+                repository,
+                name,
+                secrets.token_bytes(suite.SECRET_BYTES),
+                EvidenceKey.of(operator.issue_evidence_signer(root, moments.to_datetime(now))),
             )
             # The keystore last: `exists` is true only when everything is there.
-            issued = self._issue(made, signer, broker, now)
+            identity = _new_identity(repository, 1)
+            issued = self._issue(made, identity, signer, broker, now, oldest=1)
             self._write_keystore(made, passphrase)
         return issued
 
-    def reissue(self, broker: str, passphrase: str, now: Milliseconds, *, new_keys: bool) -> Descriptor:
-        """A descriptor with the next epoch, and with `new_keys` new signing and sealing keys. Raises HomeError."""
-        with _files(self.folder), _operator():
-            known = self.keystore(passphrase)
-            made = replace(known, epoch=known.epoch + 1)
-            if new_keys:
-                made = replace(made, signing_seed=SigningKey.generate().seed, sealing_seed=SealingKey.generate().seed)
+    def reissue(
+        self, broker: str, passphrase: str, now: Milliseconds, *, new_keys: bool, withdraw: bool = False
+    ) -> Descriptor:
+        """A descriptor with the next epoch, which running workers take at once. Raises HomeError.
+
+        With `new_keys` it names new signing and sealing keys; open sessions go on under the former ones. With
+        `withdraw` former keys are destroyed, and clients negotiate anew: for keys that others may know.
+        """
+        with exclusive(self.folder), _operator():
+            opened = self.keystore(passphrase)
+            epochs = self.epochs(opened)
+            known = epochs.look()
+            epoch = known.descriptor.epoch + 1
+            identity = _new_identity(opened.repository, epoch) if new_keys else replace(known.current, epoch=epoch)
+            oldest = epoch if withdraw else known.descriptor.oldest
             signer = self._read_credential("signer", passphrase)
-            issued = self._issue(made, signer, broker, now)
-            self._write_keystore(made, passphrase)
+            issued = self._issue(opened, identity, signer, broker, now, oldest=oldest)
+            epochs.destroy_over(now)
         return issued
 
     def renew_evidence(self, passphrase: str, now: Milliseconds) -> x509.Certificate:
@@ -178,19 +171,28 @@ class Home:
 
         The former key is forgotten: what it signed stays good, by the dates in its certificate.
         """
-        with _files(self.folder), _operator():
+        with exclusive(self.folder), _operator():
             known = self.keystore(passphrase)
             issued = operator.issue_evidence_signer(self._read_credential("root", passphrase), moments.to_datetime(now))
             self._write_keystore(replace(known, evidence=EvidenceKey.of(issued)), passphrase)
         return issued.certificate
 
-    def _issue(self, made: RepositoryKeystore, signer: Credential, broker: str, now: Milliseconds) -> Descriptor:
-        identity = made.identity
+    def _issue(
+        self,
+        made: RepositoryKeystore,
+        identity: RepositoryIdentity,
+        signer: Credential,
+        broker: str,
+        now: Milliseconds,
+        *,
+        oldest: int,
+    ) -> Descriptor:
         issued = Descriptor(
             repository=made.repository,
             name=made.name,
             operator_root=_root_digest(signer),
-            epoch=made.epoch,
+            epoch=identity.epoch,
+            oldest=oldest,
             broker=broker,
             signing_key=identity.signing.public.raw,
             sealing_key=identity.sealing.public.raw,
@@ -199,6 +201,8 @@ class Home:
         )
         chain = tuple(each.public_bytes(Encoding.DER) for each in signer.chain)
         signed = descriptor.sign(issued, EcdsaSigningKey(signer.key), chain)
+        # The keys first: workers take the descriptor as soon as it is there.
+        self.epochs(made).keep(identity)
         write_atomically(self.descriptor_path, signed, PRIVATE_FILE)
         return issued
 
@@ -221,18 +225,18 @@ class Home:
 
     def keystore(self, passphrase: str) -> RepositoryKeystore:
         """The private keys. Raises HomeError."""
-        with _files(self.folder):
-            data = _read_limited(self.folder / KEYSTORE_FILE, keystore.KEYSTORE_BYTES)
+        with files(self.folder):
+            data = read_limited(self.folder / KEYSTORE_FILE, keystore.KEYSTORE_BYTES)
             return keystore.open_(RepositoryKeystore, data, labels.REPOSITORY_KEYSTORE, passphrase)
 
     def signed_descriptor(self) -> bytes:
         """The descriptor as clients get it. Raises HomeError."""
-        with _files(self.folder):
-            return _read_limited(self.descriptor_path, limits.HANDSHAKE_BYTES)
+        with files(self.folder):
+            return read_limited(self.descriptor_path, limits.HANDSHAKE_BYTES)
 
     def descriptor(self, now: Milliseconds) -> tuple[Descriptor, str]:
         """The verified descriptor, and the fingerprint of its operator root. Raises HomeError."""
-        with _files(self.folder), _operator():
+        with files(self.folder), _operator():
             signed = descriptor.read(self.signed_descriptor())
             chain = [load_certificate(each) for each in signed.chain]
             root = suite.sha256(signed.chain[-1]).hex()
@@ -241,6 +245,10 @@ class Home:
             if not isinstance(key, ec.EllipticCurvePublicKey):
                 raise HomeError("The descriptor's signer has no P-256 key; issue another descriptor.")
             return signed.verify(EcdsaVerifyKey(key), now), root
+
+    def epochs(self, opened: RepositoryKeystore) -> Epochs:
+        """The signing and sealing keys, which all workers share."""
+        return Epochs(self.folder, RepositoryId(opened.repository), opened.wrapping_secret)
 
     def ring(self, opened: RepositoryKeystore) -> KekRing:
         """The ring of KEKs, which all workers share."""
@@ -267,7 +275,7 @@ class KekRing:
         self, folder: Path, wrapping_secret: bytes, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._folder = folder
-        self._secret = wrapping_secret
+        self._wrapping = Wrapping(labels.KEY_ENCRYPTION_KEY, wrapping_secret)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._known: dict[bytes, _KekFile] = {}
@@ -294,7 +302,7 @@ class KekRing:
         The files are unlinked: on a medium that keeps old blocks they are gone only when it is overwritten, and the
         wrapping secret protects them until then.
         """
-        with self._lock, self._exclusive():
+        with self._lock, exclusive(self._folder):
             self._load()
             newest = self._newest()
             doomed = [each for each in self._known.values() if each is not newest and _is_over(each, now, in_use)]
@@ -304,14 +312,14 @@ class KekRing:
             return len(doomed)
 
     def _renew(self, now: Milliseconds) -> _KekFile:
-        with self._exclusive():
+        with exclusive(self._folder):
             self._load()
             newest = self._newest()  # another worker may have made it while this one waited
             if newest is not None and newest.made <= now < newest.made + KEK_LIFE_MS:
                 return newest
             fresh = KeyEncryptionKey.generate()
             made = _KekFile(fresh.id, fresh.key, now)
-            write_atomically(self._path(made.id), self._seal(made), PRIVATE_FILE)
+            write_atomically(self._path(made.id), self._wrapping.seal(made), PRIVATE_FILE)
             self._known[made.id] = made
             return made
 
@@ -319,44 +327,14 @@ class KekRing:
         return max(self._known.values(), key=lambda each: (each.made, each.id), default=None)
 
     def _load(self) -> None:
-        with _files(self._folder):
+        with files(self._folder):
             private_folder(self._folder)
-            known = [self._open(_read_limited(path, KEK_FILE_BYTES)) for path in sorted(self._folder.glob("*.cose"))]
+            known = [self._wrapping.open(_KekFile, path) for path in sorted(self._folder.glob("*.cose"))]
         self._known = {each.id: each for each in known}
         self._looked_at = self._monotonic()
 
     def _path(self, kek: bytes) -> Path:
         return self._folder / f"{kek.hex()}.cose"
-
-    def _seal(self, made: _KekFile) -> bytes:
-        salt = secrets.token_bytes(SALT_BYTES)
-        headers = {cose.ALG: cose.ALG_A256GCM, cose.LABEL: labels.KEY_ENCRYPTION_KEY, cose.SALT: salt}
-        return cose.encrypt0(self._key(salt), headers, cbor.encode(schema.to_map(made)))
-
-    def _open(self, data: bytes) -> _KekFile:
-        message = cose.read_encrypt0(data, KEK_FILE_BYTES)
-        found = cose.expect(
-            message.headers,
-            cose.ALG_A256GCM,
-            labels.KEY_ENCRYPTION_KEY,
-            salt=(cose.SALT, bytes, SALT_BYTES, SALT_BYTES),
-        )
-        return schema.from_map(_KekFile, cbor.decode(message.decrypt(self._key(found["salt"])), KEK_FILE_BYTES))
-
-    def _key(self, salt: bytes) -> ContentKey:
-        return ContentKey.derive(self._secret, labels.KEY_ENCRYPTION_KEY, salt)
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """One worker at a time, over all processes that share the folder."""
-        with _files(self._folder):
-            private_folder(self._folder)
-            lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
-            finally:
-                os.close(lock)
 
 
 def _is_over(kek: _KekFile, now: Milliseconds, in_use: Collection[bytes]) -> bool:
@@ -379,26 +357,8 @@ def _root_digest(credential: Credential) -> Digest:
     return suite.sha256(credential.chain[-1].public_bytes(Encoding.DER))
 
 
-def _read_limited(path: Path, most: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise HomeError(f"{path.name} is larger than it can be; restore it from a backup.")
-    return data
-
-
-@contextmanager
-def _files(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise HomeError(
-            f"{folder} holds no repository, or a file of it is missing; run `smr-repository init` or restore a backup."
-        ) from error
-    except OSError as error:
-        raise HomeError(f"{folder} cannot be read or written ({error.strerror}); check who owns it.") from error
-    except ProtocolError as error:
-        raise HomeError(f"A file in {folder} cannot be used: {error}.") from error
+def _new_identity(repository: str, epoch: int) -> RepositoryIdentity:
+    return RepositoryIdentity(RepositoryId(repository), epoch, SigningKey.generate(), SealingKey.generate())
 
 
 @contextmanager

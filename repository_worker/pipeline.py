@@ -32,7 +32,7 @@ import enum
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -45,12 +45,13 @@ from crypto_core.commands import ErrorCode, Request, UnreadRequest
 from crypto_core.envelope import CommandEnvelope, TrafficKeys, VerifiedCommand
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, OutOfTime, ProtocolError, SignatureInvalid
 from crypto_core.ids import Milliseconds, RepositoryId
-from crypto_core.keys import VerifyKey
+from crypto_core.keys import SigningKey, VerifyKey
 from crypto_core.records import Cookie, SessionRecord
-from crypto_core.session import DEFAULT_LIMITS, RepositoryIdentity, SessionLimits
+from crypto_core.session import DEFAULT_LIMITS, SessionLimits
 from pki.evidence import EvidenceSigner
 from repository_worker import handlers
 from repository_worker.effects import CHECKED_WHEN_STORED, Change, CounterRecord, Effect, Outcome
+from repository_worker.epochs import Epochs
 from repository_worker.errors import (
     Conflict,
     CounterUsed,
@@ -114,11 +115,11 @@ class Handled:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryState:
-    """What the repository is: its private keys, its KEKs, and the descriptor that it answers with."""
+    """What the repository is: its id, its private keys with the descriptor that names them, and its KEKs."""
 
-    identity: RepositoryIdentity
+    repository: RepositoryId
+    epochs: Epochs
     ring: KekRing
-    descriptor: bytes = field(repr=False)
     limits: SessionLimits = DEFAULT_LIMITS
     evidence: EvidenceSigner | None = field(default=None, repr=False)
     own_accounts: bool = False  #: a message counts only from the broker account of the installation that signed it
@@ -143,10 +144,11 @@ class _Answerable:
 
 @dataclass(slots=True)
 class _Asked:
-    """A command in a session that is known."""
+    """A command in a session that is known, and who signs in it."""
 
     request: CommandEnvelope
     record: SessionRecord
+    signing: SigningKey = field(repr=False)
     verified: VerifiedCommand
     unread: UnreadRequest | None = None  #: once it is opened
 
@@ -336,10 +338,6 @@ class Pipeline:
             raise Rejected("account")
         return message.reply_to
 
-    def _seal(self, keys: TrafficKeys, request: CommandEnvelope) -> Callable[[bytes], bytes]:
-        signing = self._repository.identity.signing
-        return lambda body: envelope.seal_reply(signing, keys, request.counter, request.request_hash, body)
-
     # --- before a session ---------------------------------------------------------------------------------------------
 
     def _descriptor(self, case: _Case, signed: cose.Sign1) -> Handled:
@@ -347,16 +345,16 @@ class Pipeline:
             raise Rejected("size")
         request = descriptor.read_request(signed)
         queue = self._reply_queue(case.message, request.app_key)
-        signing = self._repository.identity.signing
-        answer = descriptor.answer(signing, request.nonce, self._repository.descriptor, case.now)
+        standing = self._repository.epochs.look()
+        answer = descriptor.answer(standing.current.signing, request.nonce, standing.signed, case.now)
         return Handled(Verdict.DONE, Reply(queue, answer))
 
     def _hello(self, case: _Case) -> Handled:
         _require_reply_form(case.message)  # costs nothing, and spares opening what could not be answered
         kek = self._repository.ring.current(case.now)
-        identity, bounds = self._repository.identity, self._repository.limits
+        identities = self._repository.epochs.look().answering(case.now)
         try:
-            answered = session.answer_hello(case.message.body, identity, kek, case.now, bounds)
+            answered = session.answer_hello(case.message.body, identities, kek, case.now, self._repository.limits)
         except OutOfTime as error:
             raise Rejected("clock") from error
         except ProtocolError as error:
@@ -367,8 +365,8 @@ class Pipeline:
     def _confirm(self, case: _Case, request: CommandEnvelope) -> Handled:
         cookie, nonce = self._read_confirm(request)
         queue = self._reply_queue(case.message, cookie.app_key)
-        case.answerable = _Answerable(queue, nonce, case.now, self._seal(cookie.keys, request))
-        identity = self._repository.identity
+        identity = self._repository.epochs.recent().of(cookie.epoch)
+        case.answerable = _Answerable(queue, nonce, case.now, _sealer(identity.signing, cookie.keys, request))
         opened = _open_confirm(request, self._repository.ring, identity.repository, case.now)
         require_login(opened, self._storage, self._context(case.now))
         effect = self._sessions.seal(opened.record(), case.now)
@@ -392,14 +390,15 @@ class Pipeline:
         record = self._sessions.find(request.session)
         if record is None:
             raise Rejected("session")
-        case.asked = _Asked(request, record, _verified(request, record.verify_key))
+        signing = self._repository.epochs.recent().of(record.epoch).signing
+        case.asked = _Asked(request, record, signing, _verified(request, record.verify_key))
 
     def _open(self, case: _Case) -> None:
         asked = _there(case.asked)
         request, keys = asked.request, asked.record.keys
         asked.unread = unread = _unread(asked.verified, keys)
         queue = self._reply_queue(case.message, asked.record.app_key)
-        case.answerable = _Answerable(queue, unread.nonce, case.now, self._seal(keys, request))
+        case.answerable = _Answerable(queue, unread.nonce, case.now, _sealer(asked.signing, keys, request))
 
     def _look_at_counters(self, cases: Sequence[_Case]) -> None:
         """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent.
@@ -445,6 +444,8 @@ class Pipeline:
         if not alone and _takes_long(decoded.command):
             raise _HandleAlone
         caller = Caller(record.session, record.user)
+        if asked.signing is not context.signing:
+            context = replace(context, signing=asked.signing)
         case.decision = handlers.decide(decoded.command, caller, self._storage, context)
 
     def _commit(self, cases: Sequence[_Case]) -> None:
@@ -467,11 +468,11 @@ class Pipeline:
     def _context(self, now: Milliseconds) -> Context:
         repository = self._repository
         return Context(
-            repository=repository.identity.repository,
+            repository=repository.repository,
             now=now,
             identities=self._identities,
             rates=self._storage,
-            signing=repository.identity.signing,
+            signing=repository.epochs.recent().current.signing,
             limits=repository.limits,
             evidence=repository.evidence,
         )
@@ -515,6 +516,10 @@ def _there(value: T | None) -> T:
     if value is None:
         raise StorageError("a stage of the pipeline without what the one before it sets")
     return value
+
+
+def _sealer(signing: SigningKey, keys: TrafficKeys, request: CommandEnvelope) -> Callable[[bytes], bytes]:
+    return lambda body: envelope.seal_reply(signing, keys, request.counter, request.request_hash, body)
 
 
 def _verified(request: CommandEnvelope, app_key: VerifyKey) -> VerifiedCommand:

@@ -13,10 +13,12 @@ from types import FrameType
 
 import structlog
 
+from crypto_core.ids import RepositoryId
 from pki.fetchers import HttpFetcher
 from pki.revocation import REFRESH_PAUSE, CollectionPolicy, Refreshed, Refresher, RevocationCache
 from pki.trust_store import TrustStore
 from pki.validator import IdentityValidator
+from repository_worker.epochs import Epochs
 from repository_worker.errors import HomeError, StorageError, StorageUnavailable
 from repository_worker.health import Health, HealthServer
 from repository_worker.identities import Identities
@@ -32,8 +34,8 @@ from repository_worker.storage.operations import Migration, Operations
 from repository_worker.storage.retention import Retention, Swept
 from repository_worker.transport.consumer import Consumer
 
-#: Between two looks for KEKs that nothing lives under any more; seconds.
-KEK_ROUND_SECONDS = 600.0
+#: Between two looks for KEKs and former keys that nothing lives under any more; seconds.
+KEY_ROUND_SECONDS = 600.0
 #: Between two looks whether it is time to sweep; seconds. Drawn apart, so that workers do not all ask at once.
 SWEEP_ROUND_SECONDS = 300.0
 #: Between two questions for the schema's version while the database does not answer; seconds.
@@ -51,7 +53,8 @@ def run(
     storage = open_storage(settings, opened)
     operations = open_operations(settings)
     health = Health(metrics, storage.probe)
-    ring = Home(settings.home).ring(opened)
+    home = Home(settings.home)
+    ring = home.ring(opened)
     pipeline = build_pipeline(settings, opened, storage, ring, metrics)
     name = f"smr-worker {os.getpid()}"
     consumer = Consumer(settings.broker(), pipeline, storage.probe, metrics, settings.consumer(name))
@@ -66,7 +69,9 @@ def run(
         signal.signal(each, stop)
     # Not fatal: a database that is down is waited for when there is something to store.
     _quietly(storage.limit_transactions)
-    threading.Thread(target=_retire_keks, args=(ring, storage, ended), name="keks", daemon=True).start()
+    threading.Thread(
+        target=_retire_keys, args=(ring, home.epochs(opened), storage, ended), name="keys", daemon=True
+    ).start()
     threading.Thread(target=_sweep, args=(settings, ended), name="retention", daemon=True).start()
     announce = _once(on_ready)
 
@@ -140,9 +145,9 @@ def build_pipeline(
     )
     sessions = Sessions(storage, ring, seconds=settings.session_cache_seconds, entries=settings.session_cache_entries)
     state = RepositoryState(
-        opened.identity,
+        RepositoryId(opened.repository),
+        home.epochs(opened),
         ring,
-        home.signed_descriptor(),
         evidence=opened.evidence_signer(),
         own_accounts=settings.own_accounts,
     )
@@ -162,10 +167,11 @@ def _await_schema(operations: Operations, storage: MongoStorage, ended: threadin
             return
 
 
-def _retire_keks(ring: KekRing, storage: MongoStorage, ended: threading.Event) -> None:
-    log = structlog.get_logger("keks")
-    while not ended.wait(KEK_ROUND_SECONDS):
+def _retire_keys(ring: KekRing, epochs: Epochs, storage: MongoStorage, ended: threading.Event) -> None:
+    log = structlog.get_logger("keys")
+    while not ended.wait(KEY_ROUND_SECONDS):
         _quietly(lambda: log.info("destroyed", keks=ring.destroy_unused(now_ms(), storage.keks_in_use(now_ms()))))
+        _quietly(lambda: log.info("destroyed", epochs=epochs.destroy_over(now_ms())))
 
 
 def _sweep(settings: Settings, ended: threading.Event) -> None:

@@ -114,16 +114,22 @@ def descriptor(
     new_keys: Annotated[
         bool, typer.Option("--new-keys", help="With new signing and sealing keys; needs --reissue.")
     ] = False,
+    withdraw: Annotated[
+        bool,
+        typer.Option("--withdraw", help="Former keys end at once, since others may know them; needs --new-keys."),
+    ] = False,
     broker: Annotated[str | None, typer.Option(help="With another broker address; needs --reissue.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the repository's descriptor, export it, or issue it anew. Workers take a new one when they start."""
+    """Show the repository's descriptor, export it, or issue it anew. Running workers take a new one by themselves."""
     _, home = common.start()
     if (new_keys or broker) and not reissue:
         raise typer.BadParameter("this changes the descriptor: add --reissue")
+    if withdraw and not new_keys:
+        raise typer.BadParameter("without new keys there would be none left: add --new-keys")
     shown, root = home.descriptor(now_ms())
     if reissue:
-        home.reissue(broker or shown.broker, common.passphrase(), now_ms(), new_keys=new_keys)
+        home.reissue(broker or shown.broker, common.passphrase(), now_ms(), new_keys=new_keys, withdraw=withdraw)
         shown, root = home.descriptor(now_ms())
     if export is not None:
         export.write_bytes(home.signed_descriptor())

@@ -9,7 +9,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import pytest
 from cryptography import x509
 
 from broker_config import names
-from client import identity, mailbox
+from broker_config.connection import parse_amqp_url
+from client import identity, mailbox, session
 from client.api import Repository
 from client.commands.status import Verdict
 from client.context import Context
@@ -665,10 +667,49 @@ def test_a_broker_that_is_down_says_so(stack: PrivateStack, maria: Citizen, tmp_
     assert json.loads(given)["password"] not in str(raised.value)
 
 
+def rotate(stack: PrivateStack, *, withdraw: bool = False) -> int:
+    """New keys, as the operator makes them while workers run; gives the epoch."""
+    passphrase = stack.ca_passphrase_file.read_text(encoding="utf-8")
+    made = stack.home.reissue(stack.broker_url, passphrase, system_clock(), new_keys=True, withdraw=withdraw)
+    return made.epoch
+
+
+def test_new_keys_of_the_repository_break_nobody(stack: PrivateStack, maria: Citizen, joao: Citizen):
+    """While somebody writes: an open session goes on under the former keys, the next one begins under the new ones."""
+    known = stack.home.descriptor(system_clock())[0]
+    with maria.open() as repository:
+        before = repository.open_session()
+        sent = []
+        with ThreadPoolExecutor(1) as crew:
+            rotating = crew.submit(rotate, stack)
+            while not rotating.done() or len(sent) < 2:
+                sent.append(repository.send([user_id(joao)], BODY).letter_id)
+        with closing(Context(maria.settings)) as context:
+            session.anonymous(context)  # from here on this home knows the new descriptor
+            assert context.descriptor.epoch == rotating.result() == before.epoch + 1
+        sent.append(repository.send([user_id(joao)], BODY).letter_id)
+        goes_on = repository.show_session()
+    assert goes_on is not None
+    assert (goes_on.epoch, goes_on.expires) == (before.epoch, before.expires)
+    with joao.open() as repository:
+        assert repository.open_session().epoch == before.epoch + 1
+        assert {each.letter_id for each in repository.letters()} >= set(sent)
+        repository.read(sent[0])
+        repository.send_receipt(sent[0])
+    with maria.open() as repository:
+        assert [each.verdict for each in repository.status(sent[0]).receipts] == [Verdict.VERIFIED]
+    # A hello that was sealed to the former keys before they were former.
+    with Wire(parse_amqp_url(stack.broker_url), known) as wire:
+        assert wire.anonymous().user is None
+
+
 def test_new_keys_of_the_repository_are_taken_under_the_approved_root(
     stack: PrivateStack, maria: Citizen, joao: Citizen
 ):
-    """Whoever has a session open goes on, reading or sending. Last in this file: all sessions are replaced by it."""
+    """The former ones are withdrawn, and whoever has a session open goes on in another one, reading or sending.
+
+    Last in this file: all sessions are replaced by it.
+    """
     with maria.open() as repository:
         before = repository.open_session()
         sent = repository.send([user_id(joao)], BODY)
@@ -677,15 +718,12 @@ def test_new_keys_of_the_repository_are_taken_under_the_approved_root(
         repository.read(sent.letter_id)
         repository.send_receipt(sent.letter_id)
         letters = len(repository.letters())
-    passphrase = stack.ca_passphrase_file.read_text(encoding="utf-8")
-    stack.home.reissue(stack.broker_url, passphrase, system_clock(), new_keys=True)
-    for worker in stack.workers:
-        worker.restart()
+    epoch = rotate(stack, withdraw=True)
     with maria.open() as repository:
         repository.new()
         after = repository.show_session()
         assert after is not None
-        assert after.epoch == before.epoch + 1
+        assert before.epoch < after.epoch == epoch
     with joao.open() as repository:
         repository.send([user_id(maria)], BODY)
         assert len(repository.letters()) == letters + 1

@@ -25,7 +25,7 @@ MADE = negotiation()
 KEYS = traffic_keys()
 
 MESSAGES = {
-    "hello": (MADE.sent.hello, lambda data: session.answer_hello(data, make_identity(), kek(), NOW)),
+    "hello": (MADE.sent.hello, lambda data: session.answer_hello(data, [make_identity()], kek(), NOW)),
     "answer": (MADE.answer, MADE.sent.answered),
     "confirm": (MADE.confirm_sent.confirm, open_confirm),
     "active": (MADE.active, MADE.confirm_sent.active),

@@ -171,7 +171,7 @@ READERS = {
     "descriptor.read": lambda data: descriptor.read(data).verify(p256_public("operator"), NOW),
     "descriptor.read_request": lambda data: descriptor.read_request(cose.read_sign1(data)),
     "descriptor.read_answer": check_answer,
-    "session.answer_hello": lambda data: session.answer_hello(data, make_identity(), kek(), NOW),
+    "session.answer_hello": lambda data: session.answer_hello(data, [make_identity()], kek(), NOW),
     "session.answered": MADE.sent.answered,
     "session.open_confirm": open_confirm,
     "session.active": MADE.confirm_sent.active,

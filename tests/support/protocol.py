@@ -91,6 +91,7 @@ def make_descriptor(**changes: Any) -> descriptor.Descriptor:
         name="Correio",
         operator_root=ROOT_HASH,
         epoch=3,
+        oldest=3,
         broker="amqp://127.0.0.1:5672/",
         signing_key=signing_key("repository").public.raw,
         sealing_key=sealing_key("repository").public.raw,
@@ -134,7 +135,7 @@ def signed(document: bytes) -> documents.SignedDocument:
 def negotiate(user: UserId | None = MARIA, app: str = "app") -> Negotiation:
     app_key = signing_key(app)
     sent = session.hello(make_descriptor(), app_key, NOW)
-    answer = session.answer_hello(sent.hello, make_identity(), kek(), NOW).answer
+    answer = session.answer_hello(sent.hello, [make_identity()], kek(), NOW).answer
     answered = sent.answered(answer)
     login = signed(answered.login_document(user, NOW)) if user else None
     confirm_sent = answered.confirm(login, NOW)

@@ -94,6 +94,7 @@ def make(now: Milliseconds) -> Values:
         name=NAME,
         operator_root=fingerprint,
         epoch=1,
+        oldest=1,
         broker="amqps://repository.example",
         signing_key=signing.public.raw,
         sealing_key=sealing.public.raw,
@@ -116,7 +117,7 @@ def make(now: Milliseconds) -> Values:
     ident = session.RepositoryIdentity(repository, 1, signing, sealing)
     kek = records.KeyEncryptionKey.generate()
     sent = session.hello(described, app, now)
-    reply = session.answer_hello(sent.hello, ident, kek, now)
+    reply = session.answer_hello(sent.hello, [ident], kek, now)
     answered = sent.answered(reply.answer)
     login = answered.login_document(maria, now)
     confirm = answered.confirm(SignedDocument(login, cades.sign_document(login, card, CardKeyUse.AUTHENTICATION)), now)
@@ -170,7 +171,7 @@ def replay(values: Values) -> Values:
     }
 
     ident = session.RepositoryIdentity(described.repository, described.epoch, signing, sealing)
-    hello = session._open_hello(data["hello"], ident)
+    hello = session._open_hello(data["hello"], [ident])[1]
     derived["hello_body"] = cbor.encode(schema.to_map(hello))
     dh = x25519.X25519PrivateKey.from_private_bytes(data["client_x25519"])
     kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(data["client_mlkem_seed"])

@@ -243,3 +243,16 @@ def test_a_request_in_the_name_of_another_app_is_refused():
 def test_other_objects_are_no_request(label):
     with pytest.raises(Malformed):
         descriptor.read_request(cose.read_sign1(resigned(REQUEST, signing_key("app"), {cose.LABEL: label})))
+
+
+def test_epochs_that_were_withdrawn_do_not_come_back():
+    known = make_descriptor(epoch=5, oldest=4)
+    descriptor.require_successor(known, make_descriptor(epoch=6, oldest=4))
+    with pytest.raises(BindingMismatch, match="withdrawn"):
+        descriptor.require_successor(known, make_descriptor(epoch=6, oldest=3))
+
+
+def test_its_own_epoch_counts():
+    assert verify(sign(epoch=3, oldest=1)).oldest == 1
+    with pytest.raises(Malformed, match="own epoch"):
+        verify(sign(epoch=3, oldest=4))

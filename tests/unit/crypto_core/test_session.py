@@ -47,7 +47,7 @@ REPOSITORY_KEY = signing_key("repository")
 
 
 def answer(hello, now=NOW, **identity):
-    return session.answer_hello(hello, make_identity(**identity), kek(), Milliseconds(now)).answer
+    return session.answer_hello(hello, [make_identity(**identity)], kek(), Milliseconds(now)).answer
 
 
 # ------------------------------------------------------------------------------------------------------- the whole path
@@ -84,8 +84,19 @@ def test_every_negotiation_is_its_own():
 
 
 def test_the_answer_names_the_app_key_for_the_reply_queue():
-    found = session.answer_hello(negotiation().sent.hello, make_identity(), kek(), NOW)
+    found = session.answer_hello(negotiation().sent.hello, [make_identity()], kek(), NOW)
     assert found.app_key == APP.public
+
+
+@pytest.mark.parametrize(
+    "newer", [{"signing": signing_key("newer"), "sealing": sealing_key("newer")}, {}], ids=["new keys", "the same keys"]
+)
+def test_a_hello_is_answered_by_the_epoch_that_it_was_sealed_to(newer):
+    sent = session.hello(make_descriptor(), APP, NOW)
+    identities = [make_identity(epoch=4, **newer), make_identity()]
+    answered = sent.answered(session.answer_hello(sent.hello, identities, kek(), NOW).answer)
+    opened = open_confirm(answered.confirm(None, NOW).confirm)
+    assert opened.cookie.epoch == opened.record().epoch == 3
 
 
 def test_phase_four_may_be_made_again():

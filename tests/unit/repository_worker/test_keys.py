@@ -37,16 +37,18 @@ class TestHome:
 
     def test_no_key_lies_open(self, made):
         opened = made.keystore(PASSPHRASE)
+        identity = made.epochs(opened).look().current
         for path in (each for each in made.folder.rglob("*") if each.is_file()):
             data = path.read_bytes()
-            assert opened.signing_seed not in data
+            assert identity.signing.seed not in data
+            assert identity.sealing.seed not in data
             assert opened.wrapping_secret not in data
             assert b"BEGIN PRIVATE KEY" not in data
             assert b"BEGIN EC PRIVATE KEY" not in data
 
     def test_the_descriptor_verifies_and_names_its_keys(self, made):
         found, root = made.descriptor(NOW)
-        identity = made.keystore(PASSPHRASE).identity
+        identity = made.epochs(made.keystore(PASSPHRASE)).look().current
         assert found.signing_key == identity.signing.public.raw
         assert found.sealing_key == identity.sealing.public.raw
         assert found.repository == descriptor.derive_repository_id(found.operator_root, "Correio")
@@ -65,7 +67,6 @@ class TestHome:
 
     def test_no_secret_is_shown(self, made):
         opened = made.keystore(PASSPHRASE)
-        assert opened.signing_seed.hex() not in repr(opened)
         assert repr(opened.wrapping_secret) not in repr(opened)
 
     def test_a_folder_without_one(self, tmp_path):
@@ -87,7 +88,7 @@ class TestHome:
         certificate = home.renew_evidence(PASSPHRASE, NOW)
         after = home.keystore(PASSPHRASE)
         assert after.evidence.credential().certificate == certificate != before.evidence.credential().certificate
-        assert (after.signing_seed, after.epoch) == (before.signing_seed, before.epoch)
+        assert after.wrapping_secret == before.wrapping_secret
 
     def test_a_damaged_key_for_evidence(self, made):
         kept = made.keystore(PASSPHRASE)
@@ -104,7 +105,8 @@ class TestHome:
         descriptor.require_successor(same_keys, other_keys)
         assert same_keys.signing_key == first.signing_key != other_keys.signing_key
         assert home.descriptor(NOW)[0] == other_keys
-        assert home.keystore(PASSPHRASE).epoch == other_keys.epoch == 3
+        assert [each.epoch for each in (first, same_keys, other_keys)] == [1, 2, 3]
+        assert {each.oldest for each in (first, same_keys, other_keys)} == {1}
 
 
 def later(milliseconds: int) -> Milliseconds:

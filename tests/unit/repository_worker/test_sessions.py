@@ -15,7 +15,7 @@ from tests.support.protocol import NOW, SESSION, digest, kek, signing_key
 
 def record(session=SESSION) -> records.SessionRecord:
     return records.SessionRecord(
-        session, signing_key("app").public.raw, None, bytes(32), bytes(32), digest("confirm"), NOW
+        session, signing_key("app").public.raw, None, 1, bytes(32), bytes(32), digest("confirm"), NOW
     )
 
 

@@ -23,7 +23,7 @@ without a transaction:
         unread    [{mailbox, number}]                           those of its entries that were not read yet
         reads     [{mailbox, used, request}]                    which envelope read it first, for each that did
     a bare mark
-        mark, expires                                           of a registration, of a session opened or closed
+        mark, expires                                           of a registration, a block, a session closed
     all of them
         used {session, number}, request                         the counter that the command used, and its envelope
 
@@ -217,8 +217,9 @@ COLLECTIONS: Final = (
     ),
     Collection(
         SESSIONS,
-        {"session": _BINARY, "record": _BINARY, "kek": _BINARY, "expires": _DATE},
+        {"session": _BINARY, "record": _BINARY, "kek": _BINARY, "expires": _DATE, "request": _BINARY},
         (_unique("session", "session"), _expiry(SESSION_AFTERLIFE_SECONDS)),
+        frozenset({"request"}),  # the envelope that opened it; an older release has a mark in `accepted` instead
     ),
     Collection(
         RATES,

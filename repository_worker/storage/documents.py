@@ -103,8 +103,9 @@ def closed_mark(counter: CounterRecord) -> Document:
 def used_by(wanted: Sequence[tuple[SessionId, int]]) -> Document:
     """A query for whatever used these counters, and for the marks of those sessions that are closed."""
     sessions = {session for session, _ in wanted}
-    keys = [used(*each) for each in wanted] + [used(session, CLOSED) for session in sessions]
-    return {"$or": [{"used": {"$in": keys}}, {"reads": {"$elemMatch": {"used": {"$in": keys}}}}]}
+    keys = [used(*each) for each in wanted]
+    marks = [used(session, CLOSED) for session in sessions]
+    return {"$or": [{"used": {"$in": keys + marks}}, {"reads": {"$elemMatch": {"used": {"$in": keys}}}}]}
 
 
 USED_FIELDS: Final[Document] = {"_id": 0, "used": 1, "request": 1, "reads.used": 1, "reads.request": 1}

@@ -1,9 +1,9 @@
 """The storage on MongoDB: put together here, with what is neither a mailbox nor a letter.
 
 Rules: writes wait for a majority and its journals; reads see only what a majority holds. Letters and receipts are one
-document each (`commits`). What touches several documents (a registration, a session opened or closed) is rare, and one
-transaction with a snapshot; one that met another, or whose end is not known, is run again from its start: that is safe
-because every effect is idempotent.
+document each (`commits`), and so is a session. What touches several documents (a registration, the end of a session) is
+rare, and one transaction with a snapshot; one that met another, or whose end is not known, is run again from its start:
+that is safe because every effect is idempotent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pymongo.read_concern import ReadConcern
 from crypto_core import mailbox as chain
 from crypto_core import moments, suite
 from crypto_core.commands import Person
-from crypto_core.ids import AttachmentId, LetterId, Milliseconds, RepositoryId, SessionId, UserId
+from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.limits import MINUTE_MS
 from crypto_core.sealed import Listed
 from repository_worker.effects import (
@@ -70,7 +70,7 @@ from repository_worker.storage.uploads import Uploads
 
 T = TypeVar("T")
 Session = ClientSession
-Rare = StoreRegistration | SetBlock | OpenSession | CloseSession
+Rare = StoreRegistration | SetBlock | CloseSession
 
 TRANSACTION_ATTEMPTS: Final = 40
 #: How long a transaction may be open; ours take milliseconds.
@@ -296,6 +296,8 @@ class MongoStorage:
                 return Outcome()
             case OpenUpload() | StoreChunk() as effect:
                 return self._commit_upload(effect)
+            case OpenSession() as effect:
+                return self._open_session(effect, change.counter)
             case effect:
                 return self._commit_alone(effect, change.counter)
 
@@ -319,8 +321,6 @@ class MongoStorage:
                 return self._store_registration(effect, session)
             case SetBlock():
                 return self._blocks.apply(effect, session, repeated=repeated)
-            case OpenSession():
-                return self._open_session(effect, session, repeated=repeated)
             case CloseSession():
                 return self._close_session(effect, counter, session)
 
@@ -366,23 +366,42 @@ class MongoStorage:
             )
         return Outcome(person=person)
 
-    def _open_session(self, effect: OpenSession, session: Session, *, repeated: bool) -> Outcome:
-        sessions = self._database[names.SESSIONS]
-        if repeated:
-            # The counter stands longer than the record: a session that was closed is not opened again by a replay.
-            if sessions.find_one({"session": effect.session}, {"_id": 1}, session=session) is None:
-                raise CounterUsed("this session was closed")
-            return Outcome()
-        sessions.insert_one(
-            {
-                "session": effect.session,
-                "record": effect.record,
-                "kek": effect.kek,
-                "expires": moments.to_datetime(effect.expires),
-            },
-            session=session,
-        )
+    def _open_session(self, effect: OpenSession, counter: CounterRecord) -> Outcome | StorageError:
+        """One insertion without a transaction: the record itself takes the counter of its confirm.
+
+        Where a replay and the end of the session meet, a record may stay behind; the mark of the end outlives it, and
+        whoever looks at the counters finds that first.
+        """
+        try:
+            with wrapped():
+                (state,) = self.counters([(counter.session, counter.counter)])
+                if state.closed:
+                    return CounterUsed("this session was closed")
+                taken = self._insert_session(effect, counter) or state.request_hash
+        except StorageError as error:
+            return error
+        if taken is not None and not suite.equal(taken, counter.request_hash):
+            return CounterUsed("another envelope was accepted under this counter")
         return Outcome()
+
+    def _insert_session(self, effect: OpenSession, counter: CounterRecord) -> Digest | None:
+        """Inserts the record, or gives the envelope that opened the session that stands: None of an older release."""
+        sessions = self._database[names.SESSIONS]
+        document = {
+            "session": effect.session,
+            "record": effect.record,
+            "kek": effect.kek,
+            "expires": moments.to_datetime(effect.expires),
+            "request": counter.request_hash,
+        }
+        try:
+            sessions.insert_one(document)
+        except DuplicateKeyError:
+            found = sessions.find_one({"session": effect.session}, {"request": 1})
+            if found is None:
+                raise CounterUsed("this session was closed") from None
+            return Digest(found["request"]) if "request" in found else None
+        return None
 
     def _close_session(self, effect: CloseSession, counter: CounterRecord, session: Session) -> Outcome:
         self._database[names.SESSIONS].delete_one({"session": effect.session}, session=session)

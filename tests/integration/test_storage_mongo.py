@@ -30,7 +30,7 @@ from repository_worker.effects import (
 )
 from repository_worker.errors import Conflict, CounterUsed, StorageError, StorageUnavailable
 from repository_worker.local_mongo import LocalMongo
-from repository_worker.storage import driver
+from repository_worker.storage import documents, driver
 from repository_worker.storage.driver import connect
 from repository_worker.storage.interface import CounterState, MailboxState, Page, StoredLetter
 from repository_worker.storage.memory import NEWS_SECONDS
@@ -487,6 +487,20 @@ class TestSessions:
         storage.commit(self.opened())
         with pytest.raises(CounterUsed):
             storage.commit(self.opened("another confirm"))
+
+    def test_a_session_that_an_older_release_opened(self, storage, database):
+        storage.commit(self.opened())
+        database.sessions.update_one({"session": SESSION}, {"$unset": {"request": 1}})
+        database.accepted.insert_one(documents.mark(counter(0, "confirm"), "OpenSession"))
+        storage.commit(self.opened())
+        with pytest.raises(CounterUsed):
+            storage.commit(self.opened("another confirm"))
+
+    def test_two_devices_that_confirm_at_once_open_one_session(self, storage):
+        requests = [f"confirm {number}" for number in range(8)]
+        with ThreadPoolExecutor(len(requests)) as pool:
+            ends = list(pool.map(lambda each: storage.commit_all([self.opened(each)])[0], requests))
+        assert sum(isinstance(end, CounterUsed) for end in ends) == len(requests) - 1
 
     def test_a_closed_session_is_not_opened_again_by_a_replay(self, storage):
         storage.commit(self.opened())

@@ -20,6 +20,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY broker_config broker_config
 COPY client client
 COPY crypto_core crypto_core
+COPY evidence_package evidence_package
 COPY pki pki
 COPY repository_worker repository_worker
 RUN tools/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \

@@ -20,13 +20,29 @@ from typing import Self
 
 from client import session
 from client.commands import block as block_command
-from client.commands import box, card, doctor, key, pending, proof, read, receipt, register, renew, send, status
+from client.commands import (
+    box,
+    card,
+    doctor,
+    export,
+    key,
+    pending,
+    proof,
+    read,
+    receipt,
+    register,
+    renew,
+    send,
+    status,
+    verify,
+)
 from client.commands import init as init_command
 from client.commands import people as people_command
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardsReport
 from client.commands.doctor import Finding
+from client.commands.export import Exported
 from client.commands.init import Enrolled, Installed, OperatorRoot
 from client.commands.key import KeySummary
 from client.commands.pending import Resumed
@@ -42,6 +58,7 @@ from client.context import Context
 from client.errors import boundary
 from client.session import SessionInfo
 from client.settings import Settings
+from evidence_package.verdict import Report
 
 
 class Repository:
@@ -203,6 +220,16 @@ class Repository:
         with boundary():
             found, judgement = proof.verify(data)
             return found, judgement, proof.approved(self._context.home, judgement)
+
+    def export(self, letter: str, *, redact: bool = False) -> Exported:
+        """An evidence package of a letter; with `redact` a proof of delivery without its subject and body."""
+        with self._work():
+            return export.export(self._context, letter, redact=redact)
+
+    def verify_package(self, data: bytes, roots: Sequence[Path] = (), operators: Sequence[str] = ()) -> Report:
+        """An evidence package from anybody, judged offline; also in a home that was never set up."""
+        with boundary():
+            return verify.verify_package(self._context, data, roots, operators)
 
     def close(self) -> None:
         """Drops the connection; the kept session stays."""

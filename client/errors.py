@@ -29,6 +29,7 @@ from typing import Final
 from broker_config.errors import BrokerError
 from crypto_core import errors as protocol
 from crypto_core.commands import ErrorCode, RefusedByRepository
+from evidence_package.errors import PackageRefused
 from pki import errors as pki
 
 
@@ -218,6 +219,8 @@ def boundary() -> Iterator[None]:
         raise damaged(error) from error
     except pki.PkiError as error:
         raise card_or_check(error) from error
+    except PackageRefused as error:
+        raise CheckFailed(f"The evidence package cannot be made: {error}.") from error
     except BrokerError as error:
         raise Unreachable(f"The broker cannot be used: {error}.") from error
     except OSError as error:

@@ -2,10 +2,7 @@
 
 A registration counts when all of this holds, in this order:
 
-  1. the document is a registration for this repository, of the user and revision that it came with
-  2. both certificates are the ones that it names, and the user id is that of the authentication certificate
-  3. the document is signed with the authentication key
-  4. both certificates are of one citizen
+  1-4. it holds together and is signed (see `pki.registration`), and is of the user and revision that it came with
   5. for a current registration: both have a valid path and are not revoked now
 
 A past registration (history) is checked up to step 4: the certificate that signed a letter is judged when the letter
@@ -31,10 +28,10 @@ from crypto_core.evidence import Evidence
 from crypto_core.ids import Digest, Milliseconds, UserId
 from crypto_core.keys import SealingPublicKey
 from crypto_core.moments import to_datetime
-from crypto_core.suite import sha256
 from pki import cades, identity
 from pki.identity import CertificateSummary
 from pki.policy import Purpose
+from pki.registration import Registered, verify_registration
 from pki.revocation_data import RevocationData
 
 
@@ -45,13 +42,30 @@ class VerifiedPerson:
     user: UserId
     name: str
     civil_number: str
-    registration: Registration
-    document: Digest
-    authentication: x509.Certificate
-    signature: x509.Certificate | None
+    registered: Registered
     intermediates: tuple[x509.Certificate, ...]
     accepted: Milliseconds
     renewal: SignedRenewal | None = None  #: not verified yet: see `client.renewals`
+
+    @property
+    def registration(self) -> Registration:
+        """What the citizen's card signed."""
+        return self.registered.registration
+
+    @property
+    def document(self) -> Digest:
+        """SHA-256 of the registration's document."""
+        return self.registered.signed.digest
+
+    @property
+    def authentication(self) -> x509.Certificate:
+        """The certificate that the user id comes from."""
+        return self.registered.authentication
+
+    @property
+    def signature(self) -> x509.Certificate | None:
+        """The certificate of the signature key, where that is registered."""
+        return self.registered.signature
 
     @property
     def party(self) -> Party:
@@ -64,7 +78,7 @@ class VerifiedPerson:
     @property
     def signing(self) -> x509.Certificate:
         """The certificate whose key signs letters and receipts."""
-        return self.signature or self.authentication
+        return self.registered.signing
 
     @property
     def signing_purpose(self) -> Purpose:
@@ -77,28 +91,17 @@ class VerifiedPerson:
 
 def verify_form(context: Context, person: Person) -> VerifiedPerson:
     """Steps 1 to 4. Raises ProtocolError or PkiError."""
-    registration = documents.decode(Registration, person.registration.document, context.repository)
-    authentication = identity.load_certificate(person.authentication_certificate)
-    signature = identity.load_certificate(person.signature_certificate) if person.signature_certificate else None
-    user = UserId(identity.user_id(authentication))
-    if not user == person.user == registration.user or registration.revision != person.revision:
+    found = verify_registration(
+        person.registration, person.authentication_certificate, person.signature_certificate, context.repository
+    )
+    registration = found.registration
+    if (registration.user, registration.revision) != (person.user, person.revision):
         raise BindingMismatch("the registration is of another citizen, or of another revision, than it came with")
-    if registration.authentication_certificate != sha256(person.authentication_certificate):
-        raise BindingMismatch("the registration names another authentication certificate")
-    named = sha256(person.signature_certificate) if person.signature_certificate else None
-    if registration.signature_certificate != named:
-        raise BindingMismatch("the registration names another signature certificate")
-    cades.verify_document(person.registration.document, person.registration.signature, certificate=authentication)
-    if signature is not None:
-        identity.same_citizen(authentication, signature)
     return VerifiedPerson(
-        user=user,
-        name=identity.holder_name(authentication),
-        civil_number=identity.civil_number(authentication),
-        registration=registration,
-        document=person.registration.digest,
-        authentication=authentication,
-        signature=signature,
+        user=registration.user,
+        name=identity.holder_name(found.authentication),
+        civil_number=identity.civil_number(found.authentication),
+        registered=found,
         intermediates=tuple(identity.load_certificate(each) for each in person.intermediates),
         accepted=person.accepted,
         renewal=person.renewal,
@@ -110,7 +113,7 @@ def verify_current(context: Context, person: Person) -> VerifiedPerson:
     verified = verify_form(context, person)
     paths = [
         context.validator.validate(certificate, verified.intermediates, purpose=purpose).require_valid().path
-        for certificate, purpose in _certificates(verified)
+        for certificate, purpose in verified.registered.certificates
     ]
     if verified.signature is not None:
         identity.same_citizen(verified.authentication, verified.signature, (paths[0], paths[1]))
@@ -236,7 +239,7 @@ def require_good_then(
     enclosed = RevocationData(evidence.crls, evidence.ocsp) if evidence else None
     results = [
         context.validator.validate(certificate, signer.intermediates, to_datetime(moment), purpose, enclosed)
-        for certificate, purpose in _certificates(signer)
+        for certificate, purpose in signer.registered.certificates
     ]
     paths = [result.require_valid().path for result in results]
     if signer.signature is not None:
@@ -254,10 +257,3 @@ def evidence_about(context: Context, card: OpenCard, *, signs_with_signature_key
             certificates, card.card.certificates(), limits.EVIDENCE_BYTES, limits.EVIDENCE_ITEMS
         )
     return Evidence(found.data.crls, found.data.ocsp, min(found.left_out, limits.EVIDENCE_ITEMS))
-
-
-def _certificates(person: VerifiedPerson) -> list[tuple[x509.Certificate, Purpose]]:
-    found = [(person.authentication, Purpose.AUTHENTICATION)]
-    if person.signature is not None:
-        found.append((person.signature, Purpose.SIGNATURE))
-    return found

@@ -113,6 +113,7 @@ class OpenedHead:
     letter: Letter
     signed: SignedDocument
     subject: str
+    subject_salt: bytes
     body_salt: bytes
     body_hash: Digest
     secret: ContentSecret
@@ -242,6 +243,7 @@ def open_with(
         document,
         head.signed,
         head.subject,
+        head.subject_salt,
         head.body_salt,
         routing.body_hash,
         secret,

@@ -47,6 +47,8 @@ CHUNK_BYTES: Final = 512 * KIB  #: every chunk of an attachment but the last, be
 UPLOAD_MS: Final = 3 * DAY_MS  #: how long chunks wait for their letter
 DELIVERY_EVIDENCE_BYTES: Final = 256 * KIB  #: the repository's evidence about one letter
 DELIVERY_ENTRIES: Final = 512  #: mailbox entries in it
+PACKAGE_REVOCATION_BYTES: Final = 8 * MIB  #: revocation lists and OCSP answers that an evidence package adds
+PACKAGE_REVOCATION_ITEMS: Final = 256  #: lists, and as many answers, among them
 
 # Lists
 LIST_PAGE: Final = 50  #: people in one LIST reply

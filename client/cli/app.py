@@ -304,6 +304,51 @@ def status(run: Run, letter: Letter, former: FormerOption = None) -> View:
     return views.status(run.repository.status(letter))
 
 
+@command(app, "export")
+def export(
+    run: Run,
+    letter: Letter,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The package, usually .asice.")],
+    redact: Annotated[
+        bool,
+        typer.Option("--redact", help="Without subject and body: proves the delivery, tells nothing of the content."),
+    ] = False,
+) -> View:
+    """Write what proves a letter to one file, signed with your card, that anybody can verify."""
+    from client.cli import views
+    from client.errors import Usage
+
+    replace = output.exists()
+    if replace and not run.ask(f"{output} exists already. Write over it?"):
+        raise Usage(f"{output} exists already.", "It is not written over unasked.", "Choose another name.")
+    found = run.repository.export(letter, redact=redact)
+    if replace:
+        output.unlink()
+    _write_new(output, found.data)
+    return views.exported(found, str(output))
+
+
+@command(app, "verify")
+def verify(
+    run: Run,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An evidence package.")],
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="The state's root, instead of those of your trust store. Repeatable."),
+    ] = None,
+    operator_root: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HEX", help="SHA-256 of the root of an operator whom you trust. Repeatable."),
+    ] = None,
+) -> View:
+    """Judge an evidence package from anybody, offline: every check, and what it proves."""
+    from client.cli import views
+    from evidence_package.container import FILE_BYTES
+
+    data = _read_file(file, FILE_BYTES)
+    return views.package(run.repository.verify_package(data, trust or (), operator_root or ()))
+
+
 @command(app, "proof")
 def proof(
     run: Run,

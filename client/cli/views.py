@@ -12,6 +12,7 @@ from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardReport, CardsReport
 from client.commands.doctor import Finding
+from client.commands.export import Exported
 from client.commands.init import Enrolled, Installed
 from client.commands.key import KeySummary
 from client.commands.people import FormerCard, FoundPerson
@@ -26,6 +27,7 @@ from client.errors import Check, ClientError, ExitCode
 from client.session import SessionInfo
 from crypto_core.mailbox import Head
 from crypto_core.moments import to_datetime
+from evidence_package.verdict import Report
 from pki.display import safe_text, shown_name
 
 
@@ -473,6 +475,55 @@ def alarms(found: Sequence[KeptAlarm]) -> View:
                 screen.line(f"  {_CONTRADICTIONS[each.judgement.contradiction]}")
 
     return View({"alarms": [_alarm_json(each) for each in found]}, show)
+
+
+def exported(found: Exported, file: str) -> View:
+    def show(screen: Screen) -> None:
+        screen.line(f"{screen.mark(True)} Evidence of letter {found.letter_id} is in {safe_text(file)}.")
+        _show_report(screen, found.report)
+
+    data = {"letter_id": found.letter_id, "file": file, "exported_at": json_moment(found.exported_at)}
+    return View({**data, "verification": _report_json(found.report)}, show)
+
+
+def package(found: Report) -> View:
+    def show(screen: Screen) -> None:
+        for check in found.checks:
+            screen.line(f"{screen.mark(check.passed)} {check.about}, {check.name}: {safe_text(check.meaning)}")
+            if not check.passed:
+                screen.line(f"    {safe_text(check.reason)}")
+        screen.line()
+        _show_report(screen, found)
+
+    return View(_report_json(found), show, ExitCode.OK if found.passed else ExitCode.CHECK_FAILED)
+
+
+def _show_report(screen: Screen, found: Report) -> None:
+    sub = f" ({found.sub_indication.value})" if found.sub_indication else ""
+    screen.line(f"{screen.mark(found.passed)} {found.indication.value}{sub}", style="bold")
+    screen.pairs([(name, safe_text(value)) for name, value in found.facts])
+    for each in found.left_out:
+        screen.line(f"  not included: {safe_text(each)}")
+
+
+def _report_json(found: Report) -> dict[str, Any]:
+    return {
+        "indication": found.indication.value,
+        "sub_indication": found.sub_indication.value if found.sub_indication else None,
+        "checks": [
+            {
+                "about": check.about,
+                "name": check.name,
+                "passed": check.passed,
+                "meaning": check.meaning,
+                "reason": check.reason or None,
+                "sub_indication": check.sub_indication.value if check.sub_indication else None,
+            }
+            for check in found.checks
+        ],
+        "facts": [{"name": name, "value": value} for name, value in found.facts],
+        "not_included": list(found.left_out),
+    }
 
 
 def judged(proof: Proof, found: Judgement, approved: bool | None) -> View:

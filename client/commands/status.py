@@ -48,6 +48,7 @@ class ReceiptStatus:
     accepted_at: datetime | None
     delivered_as: int  #: the entry in the reader's mailbox that the repository signed
     checks: tuple[Check, ...]
+    opened: OpenedReceipt | None = None  #: of a verified receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ def _judge(
         accepted_at=to_datetime(box.entry.time),
         delivered_as=delivered[user].number if user in delivered else 0,
         checks=tuple(judgement.checks),
+        opened=opened if verified else None,
     )
 
 

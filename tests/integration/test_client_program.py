@@ -221,3 +221,36 @@ def test_nothing_secret_lies_in_the_home(joao: Person):
         if path.is_file():
             assert path.stat().st_mode & 0o077 == 0 or path.is_relative_to(joao.home / "trust"), path
             assert not any(secret in path.read_bytes() for secret in secrets), path
+
+
+def test_a_package_that_a_stranger_verifies(stack: PrivateStack, maria: Person, joao: Person, tmp_path: Path):
+    sent = maria.json("send", "--to", joao.id, "--subject", "Ata", stdin="Olá!".encode())
+    joao.json("read", sent["letter_id"])
+    file, redacted = tmp_path / "letter.asice", tmp_path / "redacted.asice"
+    exported = maria.json("export", sent["letter_id"], "-o", str(file))
+    assert exported["verification"]["indication"] == "TOTAL-PASSED"
+    assert exported["verification"]["not_included"] == []
+    assert file.stat().st_mode & 0o077 == 0
+    before = file.read_bytes()
+    refused = maria.json("export", sent["letter_id"], "-o", str(file), code=ExitCode.USAGE)
+    assert "exists already" in refused["error"]["what"]
+    assert file.read_bytes() == before
+    joao.json("export", sent["letter_id"], "--redact", "-o", str(redacted))
+    assert "Olá!".encode() not in redacted.read_bytes()
+
+    stranger = {"SMR_HOME": str(tmp_path / "nowhere"), "SMR_TRUST_STORE": str(tmp_path / "none")}
+    root = str(stack.ca_certificates[0])
+    trusted = ("--trust", root, "--operator-root", stack.root_fingerprint)
+    for package in (file, redacted):
+        found = maria.json("verify", str(package), *trusted, **stranger)
+        assert found["indication"] == "TOTAL-PASSED"
+        assert {"letter", "exporter", "repository", "reading receipt"} <= {each["about"] for each in found["checks"]}
+    assert len(found["not_included"]) == 2
+    doubted = maria.json("verify", str(file), code=ExitCode.CHECK_FAILED, **stranger)
+    assert doubted["indication"] == "INDETERMINATE"
+    assert not (tmp_path / "nowhere").exists()
+    assert not (tmp_path / "none").exists()
+    file.write_bytes(before.replace("Olá!".encode(), b"Adeus"))
+    shown = maria.smr("verify", str(file), *trusted, **stranger)
+    assert shown.returncode == ExitCode.CHECK_FAILED
+    assert "TOTAL-FAILED (FORMAT_FAILURE)" in shown.stdout.decode()

@@ -1,0 +1,378 @@
+"""Verifies a package: every check by name, then the verdict. Offline, from the bytes and the roots that one trusts.
+
+    container     the one form of ZIP, files and manifest belong together
+    exporter      who put the package together signed its manifest, with a registered card that was good then
+    repository    its operator's root is the one that the sender's letter names, and one that you trust
+    evidence      the repository signed it with the key made for this
+    letter        the sender's card signed it, was good when the repository recorded it, at the time that it claims
+    subject, body have the digests that the sender signed
+    documents     the same for each receipt (slip, acceptance, refusal): and it is about exactly this letter
+
+What the exporter adds is a signature over the whole: no other check believes the exporter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+
+from cryptography import x509
+
+from crypto_core import delivery, descriptor, documents, limits, moments, suite
+from crypto_core import letter as letters
+from crypto_core.delivery import DeliveryEvidence, RecordedEntry
+from crypto_core.documents import Letter, Part, Party, ReadingReceipt, SignedDocument
+from crypto_core.errors import BindingMismatch, ProtocolError
+from crypto_core.ids import Milliseconds, UserId
+from crypto_core.mailbox import EntryKind
+from evidence_package import contents
+from evidence_package.contents import Disclosed, Package
+from evidence_package.errors import PackageRefused
+from evidence_package.people import Judge
+from evidence_package.verdict import Check, Report, SubIndication, sub_indication_of, weigh
+from pki import cades, evidence, identity
+from pki.errors import PkiError
+from pki.identity import fingerprint, load_certificate
+from pki.registration import Registered, verify_registration
+from pki.revocation_data import RevocationData
+
+T = TypeVar("T")
+
+_CHANGED: Final = "It was changed, or parts of several packages were put together. Do not rely on it."
+_UNKNOWN_SIGNER: Final = "Who signed it cannot be told."
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the verifier believes before looking: state roots, and operator roots by SHA-256 (hexadecimal)."""
+
+    anchors: tuple[x509.Certificate, ...]
+    intermediates: tuple[x509.Certificate, ...] = ()
+    operators: frozenset[str] = frozenset()
+
+
+class _Checks:
+    """Makes checks one after the other, and keeps how each ended."""
+
+    def __init__(self) -> None:
+        self.made: list[Check] = []
+
+    def attempt(self, about: str, name: str, holds: str, fails: str, act: Callable[[], T]) -> T | None:
+        """The value of `act`; None if it refused."""
+        try:
+            value = act()
+        except (PackageRefused, ProtocolError, PkiError) as error:
+            self.made.append(Check(about, name, False, fails, str(error), sub_indication_of(error)))
+            return None
+        self.made.append(Check(about, name, True, holds))
+        return value
+
+    def holds(self, about: str, name: str, meaning: str) -> None:
+        """A check that was made elsewhere, and passed."""
+        self.made.append(Check(about, name, True, meaning))
+
+    def doubt(self, about: str, name: str, fails: str, reason: str, sub: SubIndication) -> None:
+        """A check that could not be made."""
+        self.made.append(Check(about, name, False, fails, reason, sub))
+
+
+def verify(data: bytes, trust: Trust, now: datetime) -> Report:
+    """The report on a package. Raises nothing for bad bytes: the report says so. `now` is an aware datetime."""
+    checks = _Checks()
+    opened = checks.attempt(
+        "package", "container", "one ZIP of the form that export writes, every file in its manifest", _CHANGED,
+        lambda: contents.open_(data),
+    )  # fmt: skip
+    if opened is None:
+        return _report(checks, (), ())
+    package, manifest, sealed = opened
+    work = checks.attempt(
+        "package", "certificates", "every certificate in it can be read", _CHANGED,
+        lambda: _Work(package, trust, now, checks),
+    )  # fmt: skip
+    if work is None:
+        return _report(checks, (), ())
+    return work.report(manifest, sealed)
+
+
+def _report(checks: _Checks, facts: Sequence[tuple[str, str]], left_out: Sequence[str]) -> Report:
+    made = tuple(checks.made)
+    return Report(*weigh(made), made, tuple(facts), tuple(left_out))
+
+
+@dataclass(frozen=True, slots=True)
+class _Signer:
+    """A registered citizen, and how people call them."""
+
+    registered: Registered
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a signed document about the letter says: by whom, when, and where the repository records it."""
+
+    title: str
+    party: Party
+    time: Milliseconds
+    kinds: tuple[EntryKind, ...]
+
+
+class _Work:
+    """One verification under way."""
+
+    def __init__(self, package: Package, trust: Trust, now: datetime, checks: _Checks) -> None:
+        self._package = package
+        self._about = package.description
+        self._repository = package.description.repository
+        self._trust = trust
+        self._now = now
+        self._checks = checks
+        self._certificates = {suite.sha256(der): load_certificate(der) for der in package.certificates}
+        self._ders = {suite.sha256(der): der for der in package.certificates}
+        self._judge = Judge(
+            anchors=trust.anchors,
+            helpers=(*trust.intermediates, *self._certificates.values()),
+            revocation=RevocationData(package.crls, package.ocsp),
+            exported=moments.to_datetime(self._about.exported),
+            now=now,
+        )
+        self._recorded: dict[tuple[bytes, bytes], list[RecordedEntry]] = {}
+        self._facts: list[tuple[str, str]] = []
+        self._left_out: list[str] = []
+        self._confirmed: set[UserId] = set()  #: who signed a receipt that is in the package
+
+    def report(self, manifest: bytes, sealed: SignedDocument) -> Report:
+        """All checks in their order."""
+        self._exporter(manifest, sealed)
+        self._evidence()
+        letter = self._checks.attempt("letter", "form", "a letter of this repository", _CHANGED, self._read_letter)
+        if letter is not None:
+            self._letter(letter)
+            for each in self._package.documents:
+                self._document(letter, each)
+            self._tell_left_out(letter)
+        return _report(self._checks, self._facts, self._left_out)
+
+    # --- the package itself -----------------------------------------------------------------------------------------
+
+    def _exporter(self, manifest: bytes, sealed: SignedDocument) -> None:
+        about, exported = self._about, moments.to_datetime(self._about.exported)
+        signer = self._signer("exporter", about.exporter)
+        if signer is None:
+            return
+        self._fact("exported by", f"{signer.name}, {_shown(about.exported)}")
+        self._checks.attempt(
+            "exporter", "signature", "signed the list of all files", _CHANGED,
+            lambda: cades.verify_document(manifest, sealed.signature, certificate=signer.registered.signing),
+        )  # fmt: skip
+        self._good("exporter", signer, exported)
+        self._checks.attempt(
+            "exporter", "time", "exported before now", "It claims to come from the future.",
+            lambda: moments.require_within(
+                max(about.exported, moments.from_datetime(self._now)), moments.from_datetime(self._now),
+                limits.CLOCK_SKEW_MS, "the package",
+            ),
+        )  # fmt: skip
+
+    def _evidence(self) -> None:
+        root = self._checks.attempt(
+            "repository", "operator", "its id is made from this operator's root and its name", _CHANGED, self._operator
+        )
+        if root is None:
+            return
+        if fingerprint(root) in self._trust.operators:
+            self._checks.holds("repository", "trusted", "an operator root that you trust")
+        else:
+            self._checks.doubt(
+                "repository",
+                "trusted",
+                "Whether the times and entries can be believed depends on this operator, whom you have not named.",
+                f"compare this fingerprint with the one that the operator publishes, then name it: {fingerprint(root)}",
+                SubIndication.NO_CERTIFICATE_CHAIN_FOUND,
+            )
+        found = self._checks.attempt(
+            "repository", "evidence", "signed what it recorded, with the key made for this", _CHANGED,
+            lambda: self._read_evidence(root),
+        )  # fmt: skip
+        if found is None:
+            return
+        self._fact(
+            "repository", f"{self._about.repository_name} ({self._repository}), operator root {fingerprint(root)}"
+        )
+        for entry in found.entries:
+            self._recorded.setdefault((entry.document, entry.signature), []).append(entry)
+
+    def _operator(self) -> x509.Certificate:
+        der = self._package.operator_root
+        root = load_certificate(der)
+        if descriptor.derive_repository_id(suite.sha256(der), self._about.repository_name) != self._repository:
+            raise BindingMismatch("the repository's id does not belong to this operator root and name")
+        return root
+
+    def _read_evidence(self, root: x509.Certificate) -> DeliveryEvidence:
+        signed = self._package.evidence
+        found = delivery.decode(signed.document, self._repository)
+        moment = moments.to_datetime(found.time)
+        evidence.verify_evidence(
+            signed.document, signed.signature, root, root_fingerprint=fingerprint(root), moment=moment
+        )
+        if found.letter != self._about.letter:
+            raise BindingMismatch("the evidence is about another letter")
+        return found
+
+    # --- the letter -------------------------------------------------------------------------------------------------
+
+    def _read_letter(self) -> Letter:
+        letter = documents.decode(Letter, self._package.letter.document, self._repository)
+        if letter.id != self._about.letter:
+            raise BindingMismatch("the package is about another letter")
+        return letter
+
+    def _letter(self, letter: Letter) -> None:
+        said = _Said("letter", letter.from_, letter.time, (EntryKind.SENT, EntryKind.RECEIVED))
+        signer = self._signed_by("letter", said, self._package.letter)
+        if signer is not None:
+            self._facts.insert(0, ("letter", f"from {signer.name}, {_shown(letter.time)}"))
+        self._part("subject", letter.subject, self._package.subject)
+        self._part("body", letter.body, self._package.body)
+
+    def _part(self, name: str, part: Part, shown: Disclosed | None) -> None:
+        if shown is None:
+            self._left_out.append(f"the {name}: only its salted digest is there, which tells nothing of it")
+            return
+
+        def compare() -> None:
+            if (part.size, part.digest) != (len(shown.data), letters.part_digest(shown.salt, shown.data)):
+                raise BindingMismatch(f"the {name} is not the one that was signed")
+
+        self._checks.attempt(name, "digest", "as the sender signed it", "It is not what the sender signed.", compare)
+
+    # --- what others signed -----------------------------------------------------------------------------------------
+
+    def _document(self, letter: Letter, signed: SignedDocument) -> None:
+        kind = contents.type_of(signed)
+        said = self._checks.attempt(
+            kind, "about", "about exactly this letter", _CHANGED, lambda: self._read_document(kind, letter, signed)
+        )
+        if said is None:
+            return
+        signer = self._signed_by(said.title, said, signed)
+        if signer is not None:
+            self._fact(said.title, f"by {signer.name}, {_shown(said.time)}")
+
+    def _read_document(self, kind: str, letter: Letter, signed: SignedDocument) -> _Said:
+        match kind:
+            case ReadingReceipt.TYPE:
+                return self._receipt(letter, signed)
+        raise PackageRefused(f"a signed document of type {kind} has no place in a package")
+
+    def _receipt(self, letter: Letter, signed: SignedDocument) -> _Said:
+        receipt = documents.decode(ReadingReceipt, signed.document, self._repository)
+        expected = (letter.id, self._package.letter.digest, letter.body.digest, letter.from_.user)
+        if (receipt.letter, receipt.document, receipt.body, receipt.sender) != expected:
+            raise BindingMismatch("the receipt is for another letter, or for other content")
+        self._require_recipient(letter, receipt.reader.user)
+        self._require_position(receipt)
+        self._confirmed.add(receipt.reader.user)
+        kinds = (EntryKind.RECEIPT, EntryKind.RECEIPT_SENT)
+        return _Said("reading receipt", receipt.reader, receipt.time, kinds)
+
+    def _require_recipient(self, letter: Letter, user: UserId) -> None:
+        if user not in letter.to:
+            raise BindingMismatch("it is signed by somebody to whom the letter did not go")
+
+    def _require_position(self, receipt: ReadingReceipt) -> None:
+        """The place at which the reader saw the letter is the one that the repository recorded."""
+        for entries in self._recorded.values():
+            for entry in entries:
+                if (entry.kind, entry.mailbox) == (EntryKind.RECEIVED, receipt.reader.user) and (
+                    (entry.number, entry.entry) != (receipt.position.number, receipt.position.entry)
+                ):
+                    raise BindingMismatch("the reader saw the letter at another place than the repository recorded")
+
+    # --- signatures -------------------------------------------------------------------------------------------------
+
+    def _signed_by(self, about: str, said: _Said, signed: SignedDocument) -> _Signer | None:
+        signer = self._signer(about, said.party)
+        if signer is None:
+            return None
+        self._checks.attempt(
+            about, "signature", f"signed with the card of {signer.name}",
+            "It was changed after it was signed, or somebody else signed it.",
+            lambda: cades.verify_document(signed.document, signed.signature, certificate=signer.registered.signing),
+        )  # fmt: skip
+        accepted = self._accepted(about, said, signed)
+        self._good(about, signer, moments.to_datetime(said.time if accepted is None else accepted))
+        if accepted is not None:
+            self._fact(f"{about} accepted", _shown(accepted))
+            self._checks.attempt(
+                about, "time", "recorded when it says that it was signed",
+                "It claims another time than that at which the repository recorded it.",
+                lambda: moments.require_within(said.time, accepted, limits.CLOCK_SKEW_MS, f"the {about}"),
+            )  # fmt: skip
+        return signer
+
+    def _accepted(self, about: str, said: _Said, signed: SignedDocument) -> Milliseconds | None:
+        """When the repository recorded exactly this document with this signature; None where it does not say so."""
+        found = [
+            entry.time
+            for entry in self._recorded.get((signed.digest, signed.signature_digest), ())
+            if entry.author == said.party.user and entry.kind in said.kinds
+        ]
+        if found:
+            self._checks.holds(about, "recorded", "recorded by the repository")
+            return min(found)
+        self._checks.doubt(
+            about, "recorded", "The repository does not say that it recorded this, nor when.",
+            "no entry in its evidence names this document with this signature", SubIndication.NO_POE,
+        )  # fmt: skip
+        return None
+
+    def _signer(self, about: str, party: Party) -> _Signer | None:
+        return self._checks.attempt(
+            about, "signer", "signed by a registered citizen", _UNKNOWN_SIGNER, lambda: self._registered(party)
+        )
+
+    def _registered(self, party: Party) -> _Signer:
+        for signed in self._package.registrations:
+            if signed.digest == party.registration:
+                return self._read_registration(signed, party)
+        raise BindingMismatch("the registration that it names is not in the package")
+
+    def _read_registration(self, signed: SignedDocument, party: Party) -> _Signer:
+        named = documents.decode(documents.Registration, signed.document, self._repository)
+        wanted = (named.authentication_certificate, named.signature_certificate)
+        ders = [self._ders.get(each) for each in wanted if each is not None]
+        if None in ders:
+            raise BindingMismatch("a certificate that the registration names is not in the package")
+        found = verify_registration(signed, ders[0] or b"", ders[1] if len(ders) > 1 else None, self._repository)
+        if found.registration.user != party.user:
+            raise BindingMismatch("the registration is of somebody else")
+        holder = found.authentication
+        return _Signer(found, f"{identity.holder_name(holder)} ({identity.civil_number(holder)})")
+
+    def _good(self, about: str, signer: _Signer, moment: datetime) -> None:
+        self._checks.attempt(
+            about, "certificate", f"card good on {moment:%Y-%m-%d %H:%M:%S} UTC, not revoked",
+            "The card was not good at that time, or it cannot be told.",
+            lambda: self._judge.require_good(signer.registered, moment),
+        )  # fmt: skip
+
+    # --- for people -------------------------------------------------------------------------------------------------
+
+    def _fact(self, name: str, value: str) -> None:
+        self._facts.append((name, value))
+
+    def _tell_left_out(self, letter: Letter) -> None:
+        for user in letter.to:
+            if user not in self._confirmed:
+                self._left_out.append(f"a receipt of {user.hex()}: it may have been read all the same")
+        if letter.attachments:
+            self._left_out.append(f"{len(letter.attachments)} attachments: only their digests are there")
+
+
+def _shown(moment: int) -> str:
+    return moments.to_text(moment)

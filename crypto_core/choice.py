@@ -33,17 +33,13 @@ class Choice(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SignedChoice:
-    """A choice as it is stored and shown. Document, signature and evidence are absent for an expiry.
-
-    `reason` is the object hash of the sealed reason of a refusal, if it has one.
-    """
+    """A choice as it is stored and shown. Document, signature and evidence are absent for an expiry."""
 
     choice: Choice
     slip: DigestField
     document: Annotated[bytes, Size(2, limits.DOCUMENT_BYTES)] | None = None
     signature: Annotated[bytes, Size(1, limits.SIGNATURE_BYTES)] | None = None
     evidence: Evidence | None = None
-    reason: DigestField | None = None
 
     def __post_init__(self) -> None:
         if (self.choice is Choice.EXPIRED) != (self.document is None) or (self.document is None) != (
@@ -65,14 +61,12 @@ class SignedChoice:
         enclosed = sum(map(len, (*evidence.crls, *evidence.ocsp))) if evidence else 0
         return len(self.document or b"") + len(self.signature or b"") + enclosed
 
-    def object_hash(self, reader: UserId) -> Digest:
-        """What the mailbox entries of this choice by `reader` record."""
+    def object_hash(self, reader: UserId, reason: Digest | None = None) -> Digest:
+        """What the mailbox entries of this choice by `reader` record; `reason`: the object hash of a sealed one."""
         evidence = cbor.encode(schema.to_map(self.evidence)) if self.evidence else b""
         parts = (self.document or b"", self.signature or b"", evidence)
         hashes = [suite.sha256(part) for part in parts]
-        return suite.labelled_hash(
-            labels.SIGN_FOR_CHOICE, self.choice.value, self.slip, reader, hashes, self.reason or b""
-        )
+        return suite.labelled_hash(labels.SIGN_FOR_CHOICE, self.choice.value, self.slip, reader, hashes, reason or b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,15 @@ import enum
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, TypeVar
 
-from crypto_core import cbor, limits, schema, sealed, suite
+from crypto_core import cbor, limits, schema, sealed, sign_for, suite
+from crypto_core.choice import Choice, SignedChoice
 from crypto_core.documents import REVISION_MAX, SignedDocument, SignedRenewal
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
+from crypto_core.evidence import Evidence as Enclosed
 from crypto_core.ids import (
     NONCE_BYTES,
     AttachmentIdField,
+    Digest,
     LetterIdField,
     Milliseconds,
     MomentField,
@@ -26,6 +29,7 @@ from crypto_core.ids import (
 )
 from crypto_core.mailbox import NUMBER_MAX, Entry
 from crypto_core.schema import Range, Size
+from crypto_core.sign_for import ShareField, SignedSlip
 
 R = TypeVar("R")
 
@@ -106,11 +110,20 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
+class ToSign:
+    """What goes with a letter that opens against a signature: the slip, and each recipient's second share in order."""
+
+    slip: SignedSlip
+    shares: Annotated[tuple[ShareField, ...], Size(1, limits.RECIPIENTS)] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """A sealed letter; source, destinations and copy are named in its protected headers and checked."""
 
     head: Annotated[bytes, Size(1, limits.SEALED_HEAD_BYTES)]
     body: Annotated[bytes, Size(1, limits.SEALED_BODY_BYTES)]
+    to_sign: ToSign | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +139,23 @@ class Receipt:
     """A sealed reading receipt for a letter that the caller has read."""
 
     receipt: Annotated[bytes, Size(1, limits.RECEIPT_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The caller's signed acceptance of a slip: against it the second share is released."""
+
+    acceptance: SignedDocument
+    evidence: Enclosed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The caller's signed refusal of a slip, with its sealed reason where it has one."""
+
+    refusal: SignedDocument
+    evidence: Enclosed | None
+    reason: Annotated[bytes, Size(1, limits.SEALED_REASON_BYTES)] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +231,8 @@ Command = (
     | Send
     | Recv
     | Receipt
+    | Accept
+    | Refuse
     | Status
     | Evidence
     | Block
@@ -250,12 +282,40 @@ class ListResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SlipView:
+    """The slip of a letter that opens against a signature, as one of its people gets it.
+
+    For a recipient: what they chose, and with an acceptance the release of their share (a COSE_Sign1).
+    """
+
+    slip: SignedSlip
+    choice: Choice | None
+    release: HeadField | None
+
+
+@dataclass(frozen=True, slots=True)
 class BoxEntry:
-    """A mailbox entry, with the sealed object as its owner may see it (absent where it was not asked for)."""
+    """A mailbox entry, with what it records as its owner may see it (absent where it was not asked for).
+
+    A letter or a receipt is a `view`; a letter to be signed for has its `slip` too; an acceptance, a refusal or an
+    expiry is a `choice`, with the sealed reason of a refusal as `view`.
+    """
 
     entry: Entry
     view: sealed.SealedView | None
     read: bool
+    slip: SlipView | None = None
+    choice: SignedChoice | None = None
+
+    @property
+    def object_hash(self) -> Digest | None:
+        """What the entry must record if all that is shown is true; None where nothing is shown."""
+        shown = self.view.object_hash if self.view else None
+        if self.choice is not None:
+            return self.choice.object_hash(self.entry.routing.author, shown)
+        if shown is not None and self.slip is not None:
+            return sign_for.object_hash(shown, self.slip.slip.digest)
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +338,10 @@ class SendResult:
 
 @dataclass(frozen=True, slots=True)
 class RecvResult:
+    """`body` is absent while a letter waits for the caller's signature, and after it was refused or has expired."""
+
     entry: BoxEntry
-    body: Annotated[bytes, Size(1, limits.SEALED_BODY_BYTES)]
+    body: Annotated[bytes, Size(1, limits.SEALED_BODY_BYTES)] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,12 +353,29 @@ class ReceiptResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ChoiceResult:
+    """What stands for the caller and this slip, whoever asked for what: a choice is made once.
+
+    With the entry's signed head in the caller's mailbox, and for an acceptance the release of the share.
+    """
+
+    choice: Choice
+    accepted: MomentField
+    head: HeadField
+    release: HeadField | None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusResult:
-    """The sender's own entry, the acceptance (as in SendResult) and the receipt entries for it, in order."""
+    """The sender's own entry, the acceptance (as in SendResult) and the receipt entries for it, in order.
+
+    `choices`: for a letter to be signed for, the entries of what its recipients chose.
+    """
 
     letter: BoxEntry
     receipts: Annotated[tuple[BoxEntry, ...], Size(0, limits.RECIPIENTS)]
     heads: Annotated[tuple[HeadField, ...], Size(1, limits.RECIPIENTS + 1)]
+    choices: Annotated[tuple[BoxEntry, ...], Size(0, limits.RECIPIENTS)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +433,8 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "SEND": Send,
     "RECV": Recv,
     "RECEIPT": Receipt,
+    "ACCEPT": Accept,
+    "REFUSE": Refuse,
     "STATUS": Status,
     "EVIDENCE": Evidence,
     "BLOCK": Block,

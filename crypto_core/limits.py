@@ -35,7 +35,6 @@ SEALED_BODY_BYTES: Final = BODY_BYTES + 4 * KIB
 RECEIPT_BYTES: Final = 192 * KIB  #: a sealed receipt
 EVIDENCE_BYTES: Final = 48 * KIB  #: revocation lists and OCSP answers sent along with one letter or receipt
 EVIDENCE_ITEMS: Final = 16  #: lists, and as many answers, among them
-SLIP_PART_BYTES: Final = 256 * KIB  #: what a sign-for letter adds to SEND: slip, signature, evidence, shares
 REASON_BYTES: Final = 1 * KIB  #: why a letter was refused, UTF-8
 SEALED_REASON_BYTES: Final = 16 * KIB  #: the same, sealed
 

@@ -1,4 +1,4 @@
-"""What the repository keeps of a session, sealed under a key-encryption key (KEK).
+"""What the repository keeps sealed: sessions, under a key-encryption key (KEK), and shares of letters.
 
 Cookies travel through the client between answer and confirm; records lie in the database afterwards. Both are sealed
 with the session id in the protected header, so that who writes the database cannot move a record to another session.
@@ -16,12 +16,16 @@ from crypto_core.descriptor import EPOCH_MAX
 from crypto_core.envelope import COOKIE_BYTES, TrafficKeys
 from crypto_core.errors import DecryptionFailed
 from crypto_core.ids import (
+    LETTER_ID_BYTES,
     SALT_BYTES,
     SESSION_ID_BYTES,
+    USER_ID_BYTES,
     DigestField,
+    LetterId,
     MomentField,
     SessionId,
     SessionIdField,
+    UserId,
     UserIdField,
 )
 from crypto_core.keys import ED25519_BYTES, VerifyKey
@@ -117,6 +121,44 @@ def kek_id_of(data: bytes) -> bytes:
     if type(found) is not bytes or len(found) != KEK_ID_BYTES:
         raise DecryptionFailed("a record without the id of its key")
     return found
+
+
+def seal_share(secret: bytes, letter: LetterId, author: UserId, recipient: UserId, share: bytes) -> bytes:
+    """A second share as it lies in the database, under a secret (32 bytes) that does not lie there.
+
+    Bound to letter, author and recipient: who writes the database cannot have it released for another one.
+    """
+    salt = secrets.token_bytes(SALT_BYTES)
+    headers = {
+        cose.ALG: cose.ALG_A256GCM,
+        cose.LABEL: labels.STORED_SHARE,
+        cose.LETTER: letter,
+        cose.SENDER: author,
+        cose.RECIPIENT: recipient,
+        cose.SALT: salt,
+    }
+    return cose.encrypt0(_share_key(secret, letter, author, recipient, salt), headers, share)
+
+
+def open_share(secret: bytes, letter: LetterId, author: UserId, recipient: UserId, data: bytes) -> bytes:
+    """Raises Malformed, or DecryptionFailed for a share of another letter or person, or under another secret."""
+    message = cose.read_encrypt0(data, COOKIE_BYTES)
+    found = cose.expect(
+        message.headers,
+        cose.ALG_A256GCM,
+        labels.STORED_SHARE,
+        letter=(cose.LETTER, bytes, LETTER_ID_BYTES, LETTER_ID_BYTES),
+        author=(cose.SENDER, bytes, USER_ID_BYTES, USER_ID_BYTES),
+        recipient=(cose.RECIPIENT, bytes, USER_ID_BYTES, USER_ID_BYTES),
+        salt=(cose.SALT, bytes, SALT_BYTES, SALT_BYTES),
+    )
+    if (found["letter"], found["author"], found["recipient"]) != (letter, author, recipient):
+        raise DecryptionFailed("a share of another letter, or of somebody else")
+    return message.decrypt(_share_key(secret, letter, author, recipient, found["salt"]))
+
+
+def _share_key(secret: bytes, letter: LetterId, author: UserId, recipient: UserId, salt: bytes) -> ContentKey:
+    return ContentKey.derive(secret, labels.STORED_SHARE, letter, author, recipient, salt)
 
 
 def _seal(kek: KeyEncryptionKey, label: str, session: SessionId, plaintext: bytes) -> bytes:

@@ -130,6 +130,8 @@ def require_slip(
         raise BindingMismatch("the slip is of another letter, or of another sender")
     if (slip.object, slip.commitment) != (head, commitment):
         raise BindingMismatch("the slip is of other content than the letter that it came with")
+    if sender in recipients:
+        raise BindingMismatch("a letter to oneself needs no signature of its reader")
     if slip.recipients != recipients:
         raise BindingMismatch("the slip names other recipients than the letter has")
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import Person
 from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.mailbox import Entry
 from crypto_core.sealed import SealedObject
+from crypto_core.sign_for import SignedSlip
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,22 @@ class StoreRegistration:
 
 
 @dataclass(frozen=True, slots=True)
+class ToSign:
+    """A checked slip, when it ends, and the second shares of its recipients as they are stored: sealed."""
+
+    slip: SignedSlip
+    expires: Milliseconds
+    shares: tuple[tuple[UserId, bytes], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StoreLetter:
     """A letter: `sent` for its author and `received` for each recipient, all at once. `now`: milliseconds."""
 
     letter: SealedObject
     body: bytes = field(repr=False)
     now: Milliseconds
+    to_sign: ToSign | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,32 @@ class StoreReceipt:
 
     receipt: SealedObject
     letter_author: UserId
+    now: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChoice:
+    """What `reader` chose about a letter by `author`: the first choice stands, and the outcome tells which that is.
+
+    `reason` is the sealed reason of a refusal. Entries for the reader, who comes first, and for the author.
+    """
+
+    author: UserId
+    letter: LetterId
+    reader: UserId
+    choice: SignedChoice
+    reason: SealedObject | None
+    now: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The time of a slip (SHA-256 of its document) is over for those of `readers` who have not chosen."""
+
+    author: UserId
+    letter: LetterId
+    slip: Digest
+    readers: tuple[UserId, ...]
     now: Milliseconds
 
 
@@ -110,6 +148,8 @@ Effect = (
     | StoreLetter
     | MarkRead
     | StoreReceipt
+    | StoreChoice
+    | Expire
     | SetBlock
     | OpenUpload
     | StoreChunk
@@ -119,7 +159,7 @@ Effect = (
 
 
 #: Effects for which the storage itself finds out whether their session is closed or their counter used.
-CHECKED_WHEN_STORED = (StoreLetter, StoreReceipt)
+CHECKED_WHEN_STORED = (StoreLetter, StoreReceipt, StoreChoice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +191,15 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What stands after a change: `person` for a registration, `entries` for a letter or a receipt.
+    """What stands after a change: `person` for a registration, `entries` for a letter, a receipt or a choice.
 
     For an upload that was begun, `there`: which chunks are stored, as `commands.UploadResult` tells it.
 
-    Entries come in the order of the acceptance: the author's own first, then the others in ascending order.
+    Entries come in the order of the acceptance: the author's own first, then the others in ascending order. `choice` is
+    the one that stands, whichever was asked for.
     """
 
     person: Person | None = None
     entries: tuple[Placed, ...] = ()
     there: bytes = b""
+    choice: Choice | None = None

@@ -98,6 +98,11 @@ class RepositoryKeystore:
         """Who signs evidence; None where no key was made for it. Raises HomeError."""
         return EvidenceSigner(self.evidence.credential()) if self.evidence else None
 
+    @property
+    def share_secret(self) -> bytes:
+        """What second shares are sealed under in the database (32 bytes). New keys leave it as it is."""
+        return suite.expand(self.wrapping_secret, suite.SECRET_BYTES, labels.STORED_SHARE)
+
 
 @dataclass(frozen=True, slots=True)
 class Home:

@@ -115,11 +115,15 @@ class Handled:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryState:
-    """What the repository is: its id, its private keys with the descriptor that names them, and its KEKs."""
+    """What the repository is: its id, its private keys with the descriptor that names them, and its KEKs.
+
+    `share_secret` (32 bytes) is what second shares are sealed under in the database.
+    """
 
     repository: RepositoryId
     epochs: Epochs
     ring: KekRing
+    share_secret: bytes = field(repr=False)
     limits: SessionLimits = DEFAULT_LIMITS
     evidence: EvidenceSigner | None = field(default=None, repr=False)
     own_accounts: bool = False  #: a message counts only from the broker account of the installation that signed it
@@ -473,6 +477,7 @@ class Pipeline:
             identities=self._identities,
             rates=self._storage,
             signing=repository.epochs.recent().current.signing,
+            share_secret=repository.share_secret,
             limits=repository.limits,
             evidence=repository.evidence,
         )
@@ -483,9 +488,13 @@ def _waiting(cases: Sequence[_Case]) -> list[_Case]:
 
 
 def _takes_long(command: commands.Command) -> bool:
-    """Registrations ask for revocation lists, a page of the directory looks at every name, chunks are large."""
-    slow = commands.Create | commands.Upload | commands.PutChunk | commands.GetChunk
-    return isinstance(command, slow) or (isinstance(command, commands.List) and command.user is None)
+    """What asks for revocation lists; a page of the directory, which looks at every name; chunks, which are large."""
+    slow = commands.Create | commands.Accept | commands.Refuse | commands.Upload | commands.PutChunk | commands.GetChunk
+    return (
+        isinstance(command, slow)
+        or (isinstance(command, commands.Send) and command.to_sign is not None)
+        or (isinstance(command, commands.List) and command.user is None)
+    )
 
 
 def _negotiate(case: _Case) -> None:

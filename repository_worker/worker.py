@@ -148,6 +148,7 @@ def build_pipeline(
         RepositoryId(opened.repository),
         home.epochs(opened),
         ring,
+        opened.share_secret,
         evidence=opened.evidence_signer(),
         own_accounts=settings.own_accounts,
     )

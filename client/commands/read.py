@@ -7,7 +7,7 @@ from datetime import datetime
 
 from client import mailbox, naming, opening, session
 from client.context import Context
-from client.errors import Check, CheckFailed, MailboxAlarm
+from client.errors import Check, CheckFailed, MailboxAlarm, NotAllowed
 from client.identity import Registry
 from client.mailbox import Mailbox
 from client.naming import letter_name
@@ -73,6 +73,9 @@ def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Open
     if found != (link.author, link.letter) or box.entry.kind not in (EntryKind.RECEIVED, EntryKind.SENT):
         raise CheckFailed("The repository gave another letter than the one asked for.", "It was not opened.")
     _require_in_place(own, result)
+    sealed_body = result.body
+    if sealed_body is None:
+        raise NotAllowed("This letter opens when you sign for it.")
     with context.settings.waiting("the revocation lists"):
         judged = opening.judge_head(context, live, Registry(context, live), box)
     judgement = Judgement()
@@ -81,9 +84,9 @@ def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Open
     if judged.opened is not None:
         head = judged.opened
         judgement.attempt(
-            "content", "content as it was signed", opening.CHANGED, lambda: letter.open_body(head, result.body)
+            "content", "content as it was signed", opening.CHANGED, lambda: letter.open_body(head, sealed_body)
         )
-        body = letter.open_body(head, result.body) if judgement.good else None
+        body = letter.open_body(head, sealed_body) if judgement.good else None
     opening.require_passed("This letter is not what it seems.", tuple(judgement.checks))
     head, sender = judged.require()
     if body is None:

@@ -7,6 +7,7 @@ finds it. Who asks is in `Caller`: a handler that needs a citizen asks the calle
 from __future__ import annotations
 
 from crypto_core.commands import (
+    Accept,
     All,
     Block,
     Blocked,
@@ -20,11 +21,13 @@ from crypto_core.commands import (
     PutChunk,
     Receipt,
     Recv,
+    Refuse,
     Send,
     Status,
     Upload,
 )
 from repository_worker.handlers import (
+    accept,
     all_entries,
     block,
     blocked,
@@ -37,6 +40,7 @@ from repository_worker.handlers import (
     put_chunk,
     receipt,
     recv,
+    refuse,
     send,
     status,
     upload,
@@ -67,6 +71,10 @@ def decide(command: Command, caller: Caller, view: ReadView, context: Context) -
             return recv.handle(command, caller, view, context)
         case Receipt():
             return receipt.handle(command, caller, view, context)
+        case Accept():
+            return accept.handle(command, caller, view, context)
+        case Refuse():
+            return refuse.handle(command, caller, view, context)
         case Status():
             return status.handle(command, caller, view, context)
         case Evidence():

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crypto_core import limits
-from crypto_core.commands import BoxEntry, BoxResult
+from crypto_core import limits, records, sign_for
+from crypto_core.choice import Choice
+from crypto_core.commands import BoxEntry, BoxResult, SlipView
+from crypto_core.errors import ProtocolError
 from crypto_core.ids import DIGEST_BYTES, UserId
 from crypto_core.sealed import SealedView
+from crypto_core.sign_for import Release
 from repository_worker.effects import Placed
+from repository_worker.errors import StorageError
 from repository_worker.handlers.context import Context
 from repository_worker.storage.interface import ReadView, StoredEntry
 
@@ -27,12 +31,36 @@ def page(owner: UserId, after: int, view: ReadView, context: Context, *, heads: 
     found = view.page(owner, after, most + 1, unread_only=unread_only, views=heads)
     shown = _fitting(found.entries[:most])
     following = shown[-1].entry.number if len(shown) < len(found.entries) else None
-    return BoxResult(tuple(map(box_entry, shown)), context.sign_state(owner, found.state), following)
+    entries = tuple(box_entry(each, owner, context) for each in shown)
+    return BoxResult(entries, context.sign_state(owner, found.state), following)
 
 
-def box_entry(stored: StoredEntry) -> BoxEntry:
+def box_entry(stored: StoredEntry, owner: UserId, context: Context) -> BoxEntry:
     """An entry as its owner gets it."""
-    return BoxEntry(stored.entry, stored.view, not stored.unread)
+    slip = slip_view(stored, owner, context) if stored.slip else None
+    return BoxEntry(stored.entry, stored.view, not stored.unread, slip, stored.choice)
+
+
+def slip_view(stored: StoredEntry, owner: UserId, context: Context) -> SlipView:
+    """A slip as `owner` gets it: with the second share once their acceptance is stored, and not before."""
+    found = stored.slip
+    if found is None:
+        raise StorageError("a letter without its slip")
+    released = found.choice is Choice.ACCEPTED and owner != stored.about
+    return SlipView(found.slip, found.choice, release(stored, owner, context) if released else None)
+
+
+def release(stored: StoredEntry, reader: UserId, context: Context) -> bytes:
+    """The repository's signed release of the reader's second share. Whoever calls it has seen the stored acceptance."""
+    slip, routing = stored.slip, stored.entry.routing
+    if slip is None or slip.share is None:
+        raise StorageError("a letter that was signed for, without the reader's share")
+    try:
+        share = records.open_share(context.share_secret, routing.letter, routing.author, reader, slip.share)
+    except ProtocolError as error:
+        raise StorageError("a stored share that does not open") from error
+    found = Release(context.repository, routing.letter, routing.author, reader, slip.slip.digest, share, context.now)
+    return sign_for.sign_release(context.signing, found)
 
 
 def acceptance_heads(entries: Sequence[Placed], context: Context) -> tuple[bytes, ...]:
@@ -45,6 +73,7 @@ def _fitting(entries: Sequence[StoredEntry]) -> Sequence[StoredEntry]:
     for count, each in enumerate(entries):
         total += _ENTRY_BYTES + _RECIPIENT_BYTES * len(each.entry.routing.recipients)
         total += _view_bytes(each.view)
+        total += (each.slip.slip.size if each.slip else 0) + (each.choice.size if each.choice else 0)
         if total > limits.PAGE_BYTES and count:
             return entries[:count]
     return entries

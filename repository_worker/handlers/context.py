@@ -44,13 +44,17 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The repository as handlers know it. `now`: milliseconds, read once for each command."""
+    """The repository as handlers know it. `now`: milliseconds, read once for each command.
+
+    `share_secret` (32 bytes) seals second shares for the database.
+    """
 
     repository: RepositoryId
     now: Milliseconds
     identities: Identities
     rates: Rates
     signing: SigningKey = field(repr=False)
+    share_secret: bytes = field(repr=False)
     limits: SessionLimits = DEFAULT_LIMITS
     evidence: EvidenceSigner | None = field(default=None, repr=False)  #: None where the operator has made no key yet
 

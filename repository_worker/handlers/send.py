@@ -12,7 +12,7 @@ from crypto_core.limits import KIB
 from crypto_core.sealed import SealedObject
 from repository_worker.effects import Outcome, StoreLetter
 from repository_worker.errors import Refused, StorageError
-from repository_worker.handlers import renewals
+from repository_worker.handlers import renewals, signing
 from repository_worker.handlers.boxes import acceptance_heads
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView
@@ -38,12 +38,14 @@ def handle(command: Send, caller: Caller, view: ReadView, context: Context) -> D
     _require_wanted(letter, view)
     _require_current(letter, view)
     _require_attachments(letter, view)
-    return Decision(StoreLetter(letter, command.body, context.now), lambda outcome: _result(letter, outcome, context))
+    to_sign = signing.take(command.to_sign, letter, view, context) if command.to_sign else None
+    effect = StoreLetter(letter, command.body, context.now, to_sign)
+    return Decision(effect, lambda outcome: _result(letter, outcome, context))
 
 
 def _read(command: Send) -> SealedObject:
     try:
-        return sealed.read(sealed.LETTER, command.head)
+        return sealed.read(sealed.LETTER if command.to_sign is None else sealed.SIGN_FOR, command.head)
     except LimitExceeded as error:
         raise Refused(ErrorCode.TOO_LARGE, f"The letter's head passes a limit: {error}.") from error
     except Malformed as error:

@@ -9,14 +9,16 @@ its document) is made once, by `placing`; numbers and hashes may have to be made
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from crypto_core import sign_for
+from crypto_core.choice import Choice
 from crypto_core.ids import DIGEST_BYTES, Digest, Milliseconds, RepositoryId, UserId
 from crypto_core.limits import MIB
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from crypto_core.sealed import SealedObject
-from repository_worker.effects import Change, Placed, StoreLetter, StoreReceipt
+from repository_worker.effects import Change, Placed, StoreChoice, StoreLetter, StoreReceipt
 from repository_worker.errors import MailboxFull, StorageError
 from repository_worker.storage import documents
 from repository_worker.storage.documents import Document
@@ -81,12 +83,14 @@ class Placing:
 
 
 def placing(change: Change) -> Placing:
-    """Where the letter or the receipt of this change goes."""
+    """Where the letter, the receipt or the choice of this change goes."""
     match change.effect:
         case StoreLetter() as effect:
             return _of_letter(effect, change)
         case StoreReceipt() as effect:
             return _of_receipt(effect, change)
+        case StoreChoice() as effect:
+            return _of_choice(effect, change)
         case _:
             raise StorageError("an effect that makes no entry")
 
@@ -98,7 +102,15 @@ def _of_letter(effect: StoreLetter, change: Change) -> Placing:
     who = [(author, EntryKind.SENT), *((user, EntryKind.RECEIVED) for user in recipients)]
     document = {"_id": documents.letter_key(author, letter), **documents.body_fields(effect.body)}
     routing = EntryRouting(letter, author, recipients)
-    return _placing(change, sealed, routing, author, effect.now, who, document, len(effect.body))
+    beside = len(effect.body)
+    if effect.to_sign is not None:
+        document.update(documents.slip_fields(effect.to_sign))
+        beside += effect.to_sign.slip.size
+    found = _placing(change, sealed, routing, author, effect.now, who, document, beside)
+    if effect.to_sign is None:
+        return found
+    recorded = sign_for.object_hash(found.object, effect.to_sign.slip.digest)
+    return replace(found, object=recorded, document={**found.document, "object": recorded})
 
 
 def _of_receipt(effect: StoreReceipt, change: Change) -> Placing:
@@ -108,6 +120,37 @@ def _of_receipt(effect: StoreReceipt, change: Change) -> Placing:
     who = [(reader, EntryKind.RECEIPT_SENT), (author, EntryKind.RECEIPT)]
     document: Document = {"_id": documents.receipt_key(author, letter, reader)}
     return _placing(change, sealed, EntryRouting(letter, reader, (author,)), author, effect.now, who, document, 0)
+
+
+#: The reader's entry, and the author's.
+_CHOICE_KINDS: Final = {
+    Choice.ACCEPTED: (EntryKind.ACCEPTANCE_SENT, EntryKind.ACCEPTANCE),
+    Choice.REFUSED: (EntryKind.REFUSAL_SENT, EntryKind.REFUSAL),
+    Choice.EXPIRED: (EntryKind.EXPIRY, EntryKind.EXPIRY),
+}
+
+
+def _of_choice(effect: StoreChoice, change: Change) -> Placing:
+    """One entry for the reader, one for the author of the letter."""
+    author, letter, reader, reason = effect.author, effect.letter, effect.reader, effect.reason
+    routing = EntryRouting(letter, reader, (author,))
+    document = {
+        "_id": documents.choice_key(author, letter, reader),
+        **documents.routing_fields(routing, author),
+        **documents.claim(change.counter),
+        **documents.choice_field(effect.choice),
+    }
+    size = effect.choice.size
+    if reason is not None:
+        document.update(documents.sealed_fields(reason, reason.view(reader)))
+        size += len(reason.protected) + len(reason.ciphertext) + sum(len(wrap) for _, wrap in reason.wraps)
+    recorded = effect.choice.object_hash(reader, reason.object_hash if reason else None)
+    entries = tuple(
+        Planned(user, kind, size)
+        for user, kind in zip((reader, author), _CHOICE_KINDS[effect.choice.choice], strict=True)
+    )
+    total = size + ENTRY_BYTES * len(entries)
+    return Placing(routing, recorded, effect.now, entries, total, {**document, "object": recorded})
 
 
 def _placing(

@@ -19,6 +19,9 @@ without a transaction:
         protected, ciphertext, wraps, wrap_hashes               the sealed object
         body, body_hash or swept                                of a letter: the sealed body, which of `bodies` it is,
                                                                 or when it went (`retention`)
+        slip {document, signature, evidence, expires}           of a letter that opens against a signature
+        shares    [{user, share}]                               its sealed second shares, of those who may still sign
+        choice {kind, slip, document, signature, evidence}      of an acceptance, a refusal, an expiry
         entries   [{mailbox, number, kind, hash, bytes}]        every mailbox entry that it makes
         unread    [{mailbox, number}]                           those of its entries that were not read yet
         reads     [{mailbox, used, request}]                    which envelope read it first, for each that did
@@ -89,6 +92,13 @@ def _array(items: dict[str, Any], fewest: int = 0) -> dict[str, Any]:
 _RENEWAL: Final = _object({"document": _BINARY, "signature": _BINARY}) | {
     "properties": {"document": _BINARY, "signature": _BINARY, "former_signature": _BINARY}
 }
+_EVIDENCED: Final = {"document": _BINARY, "signature": _BINARY, "evidence": _BINARY}
+_SLIP: Final = _object({"document": _BINARY, "signature": _BINARY, "expires": _NUMBER}) | {
+    "properties": {**_EVIDENCED, "expires": _NUMBER}
+}
+_CHOICE: Final = _object({"kind": _STRING, "slip": _BINARY}) | {
+    "properties": {**_EVIDENCED, "kind": _STRING, "slip": _BINARY}
+}
 _USED: Final = _object({"session": _BINARY, "number": _NUMBER})
 
 
@@ -155,7 +165,7 @@ COLLECTIONS: Final = (
         {
             "used": _USED,
             "request": _BINARY,
-            # of a letter or a receipt
+            # of a letter, a receipt or a choice
             "author": _BINARY,
             "letter": _BINARY,
             "about": _BINARY,
@@ -169,6 +179,9 @@ COLLECTIONS: Final = (
             "body": _BINARY,
             "body_hash": _BINARY,
             "swept": _NUMBER,
+            "slip": _SLIP,
+            "shares": _array(_object({"user": _BINARY, "share": _BINARY})),
+            "choice": _CHOICE,
             "entries": _array(
                 _object({"mailbox": _BINARY, "number": _NUMBER, "kind": _STRING, "hash": _BINARY, "bytes": _NUMBER}), 1
             ),
@@ -195,6 +208,7 @@ COLLECTIONS: Final = (
             (
                 *("author", "letter", "about", "recipients", "time", "object"),
                 *("protected", "ciphertext", "wraps", "wrap_hashes", "body", "body_hash", "swept"),
+                *("slip", "shares", "choice"),
                 *("entries", "unread", "reads", "mark", "expires"),
             )
         ),

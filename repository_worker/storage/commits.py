@@ -1,4 +1,4 @@
-"""Letters and receipts into the database: as many as come together, in one insertion.
+"""Letters, receipts and choices into the database: as many as come together, in one insertion.
 
     look for newer entries ── number and hash ── insert in order ──▶ done
     and used counters                                 │
@@ -33,10 +33,11 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from crypto_core import moments, suite
+from crypto_core.choice import Choice
 from crypto_core.ids import Digest, RepositoryId, UserId
 from crypto_core.limits import MIB
 from crypto_core.sealed import Routing
-from repository_worker.effects import Change, CounterRecord, MarkRead, Outcome, Placed, StoreLetter
+from repository_worker.effects import Change, CounterRecord, MarkRead, Outcome, Placed, StoreChoice, StoreLetter
 from repository_worker.errors import Conflict, CounterUsed, MailboxFull, SessionClosed, StorageError, StorageUnavailable
 from repository_worker.storage import collections as names
 from repository_worker.storage import documents
@@ -69,6 +70,12 @@ class _Waiting:
     @property
     def what(self) -> str:
         return "letter" if isinstance(self.change.effect, StoreLetter) else "receipt"
+
+    @property
+    def choice(self) -> Choice | None:
+        """What it chooses, if it does."""
+        effect = self.change.effect
+        return effect.choice.choice if isinstance(effect, StoreChoice) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +167,7 @@ class Commits:
                 self._accepted.bulk_write([_mark_read(*each) for each in marks], ordered=False)
 
     def store(self, changes: Sequence[Change]) -> list[Outcome | StorageError]:
-        """Stores letters and receipts; gives each one's end, in their order. Raises StorageUnavailable."""
+        """Stores letters, receipts and choices; gives each one's end, in their order. Raises StorageUnavailable."""
         batch = _Batch(changes)
         with wrapped():
             self._store_bodies(batch.waiting)
@@ -168,9 +175,28 @@ class Commits:
             # One session: whoever met somebody waits, at the next look, until a majority holds what it met.
             with self._turn, self._client.start_session(causal_consistency=True) as session:
                 self._work(batch, session)
+            self._end_waiting(changes, batch.ends())
         ends = batch.ends()
         self._mark_sent([change for change, end in zip(changes, ends, strict=True) if isinstance(end, Outcome)])
         return ends
+
+    def _end_waiting(self, changes: Sequence[Change], ends: Sequence[Outcome | StorageError]) -> None:
+        """A letter that was refused, or has expired, waits for its reader no more, and the second share goes for good.
+
+        Nothing rests on this: the choice stands already. Whoever brings the same again finds what is left to do.
+        """
+        updates = [
+            UpdateOne(
+                {"_id": documents.letter_key(each.author, each.letter)},
+                {"$pull": {"unread": {"mailbox": each.reader}, "shares": {"user": each.reader}}},
+            )
+            for each, end in ((change.effect, end) for change, end in zip(changes, ends, strict=True))
+            if isinstance(each, StoreChoice)
+            and isinstance(end, Outcome)
+            and end.choice in (Choice.REFUSED, Choice.EXPIRED)
+        ]
+        if updates:
+            self._accepted.bulk_write(updates, ordered=False)
 
     def _store_bodies(self, waiting: Sequence[_Waiting]) -> None:
         """Large bodies, before anything refers to them; what is never referred to is swept some day."""
@@ -206,7 +232,7 @@ class Commits:
             refused = self._insert(numbered, session)
             stored = numbered[: refused.number] if refused else numbered
             for each in stored:
-                batch.end(each.waiting, Outcome(entries=each.placed))
+                batch.end(each.waiting, Outcome(entries=each.placed, choice=each.waiting.choice))
             self._heads.learn({owner: tip for each in stored for owner, tip in each.tips.items()})
             if refused is not None and not refused.meeting:
                 waiting = numbered[refused.number].waiting
@@ -286,14 +312,16 @@ class Commits:
         taken = self._request_under(counter, session)
         if taken is not None and not suite.equal(taken, counter.request_hash):
             return CounterUsed("another envelope was accepted under this counter")
-        found = self._accepted.find_one({"_id": document["_id"]}, documents.ENTRY_FIELDS, session=session)
+        found = self._accepted.find_one({"_id": document["_id"]}, documents.CHOICE_FIELDS, session=session)
         if found is None:
             return None
-        if found["object"] != document["object"]:
+        if waiting.choice is None and found["object"] != document["object"]:
             return Conflict(f"another {waiting.what} is stored under this id")
         if taken is None and not self._claim(counter, session):
             return CounterUsed("another envelope was accepted under this counter")
-        return Outcome(entries=documents.placed(found))
+        # Of two choices the one that came first stands, whatever it is: its reader is told which.
+        choice = documents.kind_of_choice(found) if waiting.choice else None
+        return Outcome(entries=documents.placed(found), choice=choice)
 
     def _request_under(self, counter: CounterRecord, session: ClientSession) -> Digest | None:
         """The envelope that used this counter."""

@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from crypto_core import moments, suite
+from crypto_core import cbor, limits, moments, schema, suite
+from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import Person
 from crypto_core.documents import SignedDocument, SignedRenewal
-from crypto_core.ids import USER_ID_BYTES, AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
+from crypto_core.evidence import Evidence
+from crypto_core.ids import (
+    SESSION_ID_BYTES,
+    USER_ID_BYTES,
+    AttachmentId,
+    Digest,
+    LetterId,
+    Milliseconds,
+    SessionId,
+    UserId,
+)
 from crypto_core.limits import KIB
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from crypto_core.sealed import SealedObject, SealedView
-from repository_worker.effects import CounterRecord, Placed
+from crypto_core.sign_for import SignedSlip
+from repository_worker.effects import Change, CounterRecord, Expire, Placed, StoreChoice, ToSign
 from repository_worker.errors import StorageError
-from repository_worker.storage.interface import CounterState, StoredEntry
+from repository_worker.storage.interface import CounterState, StoredEntry, StoredSlip
 
 Document = dict[str, Any]
 
@@ -27,6 +39,8 @@ CLOSED: Final = -1
 #: Stands for the letter itself among its receipts; no user id is all zeros.
 _NOBODY: Final = bytes(USER_ID_BYTES)
 _EVERYBODY: Final = b"\xff" * USER_ID_BYTES
+#: Ends the `_id` of a choice. The database orders binaries by their length first: no choice stands among receipts.
+_CHOICE: Final = b"\x01"
 
 
 # --- people -----------------------------------------------------------------------------------------------------
@@ -139,6 +153,35 @@ def receipt_key(author: UserId, letter: LetterId, reader: UserId) -> bytes:
     return author + letter + reader
 
 
+def choice_key(author: UserId, letter: LetterId, reader: UserId) -> bytes:
+    """The `_id` of what a recipient chose about the letter by `author`: there is one, whichever it is."""
+    return author + letter + reader + _CHOICE
+
+
+def choices_of(author: UserId, letter: LetterId) -> Document:
+    """A query for what all recipients of a letter chose."""
+    return {
+        "_id": {
+            "$gte": choice_key(author, letter, UserId(_NOBODY)),
+            "$lte": choice_key(author, letter, UserId(_EVERYBODY)),
+        }
+    }
+
+
+def expiry(effect: Expire, reader: UserId) -> Change:
+    """The change that lets a slip end for one recipient.
+
+    It takes no command's counter, since one command may find several slips ended: its own is made of its name, and so
+    the same at every worker.
+    """
+    name = suite.sha256(choice_key(effect.author, effect.letter, reader))
+    choice = SignedChoice(Choice.EXPIRED, effect.slip)
+    return Change(
+        StoreChoice(effect.author, effect.letter, reader, choice, None, effect.now),
+        CounterRecord(SessionId(name[:SESSION_ID_BYTES]), 0, name, effect.now),
+    )
+
+
 def with_receipts(author: UserId, letter: LetterId) -> Document:
     """A query for a letter and all of its receipts."""
     return {"_id": {"$gte": author + letter + _NOBODY, "$lte": author + letter + _EVERYBODY}}
@@ -180,6 +223,30 @@ def sealed_fields(sealed: SealedObject, view: SealedView) -> Document:
     }
 
 
+def slip_fields(to_sign: ToSign) -> Document:
+    """A slip as it is stored, with the sealed second shares."""
+    slip = to_sign.slip
+    return {
+        "slip": {
+            "document": slip.document,
+            "signature": slip.signature,
+            "expires": to_sign.expires,
+            **_evidence_field(slip.evidence),
+        },
+        "shares": [{"user": user, "share": share} for user, share in to_sign.shares],
+    }
+
+
+def choice_field(choice: SignedChoice) -> Document:
+    """A choice as it is stored."""
+    signed = {} if choice.document is None else {"document": choice.document, "signature": choice.signature}
+    return {"choice": {"kind": choice.choice.value, "slip": choice.slip, **signed, **_evidence_field(choice.evidence)}}
+
+
+def _evidence_field(evidence: Evidence | None) -> Document:
+    return {} if evidence is None else {"evidence": cbor.encode(schema.to_map(evidence))}
+
+
 def routing_fields(routing: EntryRouting, about: UserId) -> Document:
     """Between whom; `about`: the author of the letter that it concerns."""
     return {
@@ -218,7 +285,9 @@ ENTRY_FIELDS: Final = dict.fromkeys(
     ("author", "letter", "about", "recipients", "time", "object", "entries", "unread"), 1
 )
 #: What a view needs besides the reader's wrap.
-_VIEW_FIELDS: Final = {"protected": 1, "ciphertext": 1, "wrap_hashes": 1}
+_VIEW_FIELDS: Final = {"protected": 1, "ciphertext": 1, "wrap_hashes": 1, "slip": 1, "choice": 1}
+#: What tells how a choice ended and where it stands.
+CHOICE_FIELDS: Final = {**ENTRY_FIELDS, "choice.kind": 1}
 
 
 def fields_for(reader: UserId, *, views: bool) -> Document:
@@ -226,7 +295,7 @@ def fields_for(reader: UserId, *, views: bool) -> Document:
     fields: Document = {**ENTRY_FIELDS, "entries": _own("entries", "mailbox", reader)}
     fields["unread"] = _own("unread", "mailbox", reader)
     if views:
-        fields.update(_VIEW_FIELDS, wraps=_own("wraps", "user", reader))
+        fields.update(_VIEW_FIELDS, wraps=_own("wraps", "user", reader), shares=_own("shares", "user", reader))
     return fields
 
 
@@ -246,10 +315,17 @@ def placed(found: Mapping[str, Any]) -> tuple[Placed, ...]:
     )
 
 
-def stored_entries(found: Mapping[str, Any], owner: UserId) -> list[StoredEntry]:
-    """The entries that an object has in the mailbox of `owner`: one, or both of a letter to oneself."""
+def stored_entries(
+    found: Mapping[str, Any], owner: UserId, chosen: Mapping[str, Any] | None = None
+) -> list[StoredEntry]:
+    """The entries that an object has in the mailbox of `owner`: one, or both of a letter to oneself.
+
+    `chosen`: the document of what `owner` chose about a letter that opens against a signature.
+    """
     unread = {int(each["number"]) for each in found.get("unread") or () if each["mailbox"] == owner}
     view = _view(found, owner) if "protected" in found else None
+    slip = _slip(found, owner, chosen) if "slip" in found else None
+    choice = _choice(found["choice"]) if "choice" in found else None
     return [
         StoredEntry(
             entry=_entry(found, each),
@@ -257,6 +333,8 @@ def stored_entries(found: Mapping[str, Any], owner: UserId) -> list[StoredEntry]
             about=UserId(found["about"]),
             unread=int(each["number"]) in unread,
             view=view,
+            slip=slip,
+            choice=choice,
         )
         for each in found["entries"]
         if each["mailbox"] == owner
@@ -270,6 +348,34 @@ def _entry(found: Mapping[str, Any], entry: Mapping[str, Any]) -> Entry:
     )
     number, moment = int(entry["number"]), Milliseconds(int(found["time"]))
     return Entry(number, moment, EntryKind(entry["kind"]), routing, Digest(found["object"]))
+
+
+def kind_of_choice(found: Mapping[str, Any]) -> Choice:
+    """How a stored choice ended."""
+    return Choice(found["choice"]["kind"])
+
+
+def _slip(found: Mapping[str, Any], owner: UserId, chosen: Mapping[str, Any] | None) -> StoredSlip:
+    slip = found["slip"]
+    share = next((bytes(each["share"]) for each in found.get("shares") or () if each["user"] == owner), None)
+    own = [each for each in placed(chosen) if each.mailbox == owner] if chosen else []
+    return StoredSlip(
+        slip=SignedSlip(slip["document"], slip["signature"], _evidence(slip)),
+        expires=Milliseconds(int(slip["expires"])),
+        share=share,
+        choice=kind_of_choice(chosen) if chosen else None,
+        chosen=own[0] if own else None,
+    )
+
+
+def _choice(found: Mapping[str, Any]) -> SignedChoice:
+    document, signature = found.get("document"), found.get("signature")
+    return SignedChoice(Choice(found["kind"]), Digest(found["slip"]), document, signature, _evidence(found))
+
+
+def _evidence(found: Mapping[str, Any]) -> Evidence | None:
+    data = found.get("evidence")
+    return schema.from_map(Evidence, cbor.decode(data, 2 * limits.EVIDENCE_BYTES)) if data else None
 
 
 def _view(found: Mapping[str, Any], reader: UserId) -> SealedView:

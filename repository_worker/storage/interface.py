@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import Person
 from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.mailbox import Entry
 from crypto_core.sealed import Listed, SealedView
+from crypto_core.sign_for import SignedSlip
 from repository_worker.effects import Change, Outcome, Placed
 from repository_worker.errors import StorageError
 
@@ -27,10 +29,25 @@ class MailboxState:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSlip:
+    """The slip of a letter that opens against a signature, and when it ends.
+
+    Of the mailbox's owner, if a recipient: the second share as it is stored, and what they chose, with their entry.
+    """
+
+    slip: SignedSlip
+    expires: Milliseconds
+    share: bytes | None = field(default=None, repr=False)
+    choice: Choice | None = None
+    chosen: Placed | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEntry:
     """An entry of a mailbox. `about` is the author of the letter that it concerns.
 
-    `view` is the object as the mailbox's owner may see it, where it was asked for.
+    `view` is the object as the mailbox's owner may see it, where it was asked for, with its `slip` if it has one;
+    `choice` is what an acceptance, a refusal or an expiry records.
     """
 
     entry: Entry
@@ -38,6 +55,8 @@ class StoredEntry:
     about: UserId
     unread: bool
     view: SealedView | None = None
+    slip: StoredSlip | None = None
+    choice: SignedChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +95,13 @@ class StoredStatus:
     """A letter as its author follows it.
 
     The own entry with view, the receipts' in ascending order, and the entries that SEND made: the author's, then the
-    recipients' in ascending order.
+    recipients' in ascending order. `choices`: the entries of what recipients chose, in ascending order.
     """
 
     sent: StoredEntry
     receipts: tuple[StoredEntry, ...]
     acceptance: tuple[Placed, ...]
+    choices: tuple[StoredEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,8 @@ class Mailboxes:
             return None
         for found in objects:
             heads.advance(tips, found)
-            stored.update((each.entry.number, each) for each in documents.stored_entries(found, mailbox))
         self._heads.learn(tips)
+        stored.update((each.entry.number, each) for each in self._entries(objects, mailbox))
         tip = tips[mailbox]
         numbers = sorted(number for number in stored if after < number <= min(after + limit, tip.number))
         return Page(MailboxState(tip.number, tip.hash), tuple(stored[number] for number in numbers))
@@ -86,7 +86,7 @@ class Mailboxes:
         wanted = {"unread": {"$elemMatch": {"mailbox": mailbox, "number": {"$gt": after, "$lte": tip.number}}}}
         # The index gives them in the order of their numbers; a sort would read all of them before the first is shown.
         found = self._accepted.find(wanted, documents.fields_for(mailbox, views=views), hint="unread").limit(limit)
-        entries = [each for one in found for each in documents.stored_entries(one, mailbox) if each.unread]
+        entries = [each for each in self._entries(list(found), mailbox) if each.unread]
         if any(a.entry.number >= b.entry.number for a, b in pairwise(entries)):
             raise StorageError("unread entries came in another order than that of their index")
         return Page(MailboxState(tip.number, tip.hash), tuple(entries))
@@ -125,7 +125,34 @@ class Mailboxes:
             if each.entry.kind is EntryKind.RECEIPT
         ]
         receipts.sort(key=lambda each: each.entry.number)
-        return StoredStatus(sent, tuple(receipts), documents.placed(found[0]))
+        choices = self._choices(author, letter) if sent.slip else ()
+        return StoredStatus(sent, tuple(receipts), documents.placed(found[0]), choices)
+
+    def _choices(self, author: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
+        found = self._accepted.find(documents.choices_of(author, letter), documents.fields_for(author, views=True))
+        entries = [each for one in found for each in documents.stored_entries(one, author)]
+        return tuple(sorted(entries, key=lambda each: each.entry.number))
+
+    def _entries(self, objects: Sequence[Document], owner: UserId) -> list[StoredEntry]:
+        """The entries of `owner`; of letters to be signed for, with what `owner` chose."""
+        chosen = self._chosen(objects, owner)
+        return [
+            each
+            for found in objects
+            for each in documents.stored_entries(found, owner, chosen.get(bytes(found["_id"])))
+        ]
+
+    def _chosen(self, objects: Sequence[Document], owner: UserId) -> dict[bytes, Document]:
+        """What `owner` chose about those of these letters that are to be signed for, by the letters' `_id`."""
+        letters = {
+            documents.choice_key(UserId(each["author"]), LetterId(each["letter"]), owner): bytes(each["_id"])
+            for each in objects
+            if "slip" in each
+        }
+        if not letters:
+            return {}
+        found = self._accepted.find({"_id": {"$in": list(letters)}}, documents.CHOICE_FIELDS)
+        return {letters[bytes(each["_id"])]: each for each in found}
 
     def concerning(self, owner: UserId, author: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
         wanted = {**documents.with_receipts(author, letter), "entries.mailbox": owner}
@@ -138,7 +165,7 @@ class Mailboxes:
         """A letter, if it has an entry in the mailbox of `owner`."""
         key = documents.letter_key(author, letter)
         found = self._accepted.find_one({"_id": key, "entries.mailbox": owner}, fields)
-        return None if found is None else (found, documents.stored_entries(found, owner))
+        return None if found is None else (found, self._entries([found], owner))
 
     def _body(self, author: UserId, letter: LetterId, document: Document) -> bytes | None:
         if "body" in document or "swept" in document:

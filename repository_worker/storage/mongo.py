@@ -30,11 +30,13 @@ from repository_worker.effects import (
     Change,
     CloseSession,
     CounterRecord,
+    Expire,
     MarkRead,
     OpenSession,
     OpenUpload,
     Outcome,
     SetBlock,
+    StoreChoice,
     StoreChunk,
     StoreLetter,
     StoreReceipt,
@@ -283,15 +285,17 @@ class MongoStorage:
         return end
 
     def commit_all(self, changes: Sequence[Change]) -> tuple[Outcome | StorageError, ...]:
-        objects = [each for each in changes if isinstance(each.effect, StoreLetter | StoreReceipt)]
+        objects = [each for each in changes if isinstance(each.effect, StoreLetter | StoreReceipt | StoreChoice)]
         stored = iter(self._commits.store(objects)) if objects else iter(())
         self._commits.mark_read([(each.effect, each.counter) for each in changes if isinstance(each.effect, MarkRead)])
         return tuple(self._end(change, stored) for change in changes)
 
     def _end(self, change: Change, stored: Iterator[Outcome | StorageError]) -> Outcome | StorageError:
         match change.effect:
-            case StoreLetter() | StoreReceipt():
+            case StoreLetter() | StoreReceipt() | StoreChoice():
                 return next(stored)
+            case Expire() as effect:
+                return self._expire(effect)
             case MarkRead():
                 return Outcome()
             case OpenUpload() | StoreChunk() as effect:
@@ -307,6 +311,13 @@ class MongoStorage:
                 return self._uploads.begin(effect) if isinstance(effect, OpenUpload) else self._uploads.store(effect)
         except StorageError as error:
             return error
+
+    def _expire(self, effect: Expire) -> Outcome | StorageError:
+        """A choice for each reader; where somebody was faster, theirs stands."""
+        for end in self._commits.store([documents.expiry(effect, reader) for reader in effect.readers]):
+            if isinstance(end, StorageError):
+                return end
+        return Outcome()
 
     def _commit_alone(self, effect: Rare, counter: CounterRecord) -> Outcome | StorageError:
         try:

@@ -40,6 +40,9 @@ ORPHAN_SECONDS: Final = 24 * 3600
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 #: From then on nobody can begin, fill or send it (`uploads`).
 _CLAIM: Final[Document] = {"$set": {"size": 0, "sent": False, "stored": _LONG_AGO}}
+#: How long a letter stays whole after the end of its slip, so that who signed at the last moment can fetch it.
+SIGNED_MS: Final = 7 * DAY_MS
+
 _READ_BY_ALL: Final[Document] = {"unread": []}
 
 
@@ -113,6 +116,8 @@ class Retention:
             due.append({"time": {"$lt": now - self._rule.read_days * DAY_MS}, **_READ_BY_ALL})
         if not due:
             return 0
+        # Nobody should sign for what is gone: until a slip has ended, and a while longer, its letter stays whole.
+        due = [{**each, "slip.expires": {"$not": {"$gte": now - SIGNED_MS}}} for each in due]
         for place in ("body", "body_hash"):
             # Made here and not with the others: who keeps everything need not pay for it at every letter.
             self._accepted.create_index(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, timedelta
 
+import bson
 import pytest
 
-from crypto_core import commands, moments, sealed
+from crypto_core import commands, moments, sealed, sign_for
+from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import ErrorCode
 from crypto_core.ids import Milliseconds, new_letter_id
 from crypto_core.letter import seal as seal_letter
 from crypto_core.limits import DAY_MS
+from crypto_core.sign_for import SignedSlip
 from repository_worker import worker
-from repository_worker.effects import Change, MarkRead, StoreLetter, StoreRegistration
+from repository_worker.effects import Change, MarkRead, StoreChoice, StoreLetter, StoreRegistration, ToSign
 from repository_worker.errors import Refused
 from repository_worker.handlers import Caller, Context, decide
 from repository_worker.settings import Settings
@@ -29,6 +32,7 @@ from tests.support.protocol import (
     NOW,
     REPOSITORY,
     SESSION,
+    digest,
     make_draft,
     public_of,
     signing_key,
@@ -114,7 +118,7 @@ def test_chain_head_and_status_stay_and_the_text_is_refused_clearly(storage, swe
     before = storage.page(JOAO, 0, 10, unread_only=False, views=True), storage.status(MARIA, letter)
     sweeper(days=10).sweep(NOW)
     assert (storage.page(JOAO, 0, 10, unread_only=False, views=True), storage.status(MARIA, letter)) == before
-    context = Context(REPOSITORY, NOW, None, storage, signing_key("repository"))
+    context = Context(REPOSITORY, NOW, None, storage, signing_key("repository"), bytes(32))
     for reader in (JOAO, MARIA):
         with pytest.raises(Refused, match="text of this letter was removed") as refusal:
             decide(commands.Recv(MARIA, letter), Caller(SESSION, reader), storage, context)
@@ -196,3 +200,59 @@ class TestOrphans:
             patched.setattr(Retention, "_sweep_orphans", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             retention.sweep(NOW + 2 * LATER)
         assert retention.sweep(NOW + 3 * LATER).orphans == 1
+
+
+# ------------------------------------------------------------------------------------ letters that wait for a signature
+
+
+@pytest.fixture
+def send_to_sign(storage):
+    """Stores a letter that João and Bruno have to sign for, accepted and ended so many days ago; gives its id."""
+    used = iter(range(2000, 3000))
+
+    def make(days: float, ended: float, body: bytes = SMALL):
+        written = make_draft(JOAO, BRUNO, letter_id=new_letter_id())
+        readers = public_of(JOAO, BRUNO, MARIA)
+        made = sign_for.seal(written, b"a CMS signature", readers, Milliseconds(NOW + DAY_MS))
+        slip = SignedSlip(made.slip, b"a CMS signature", None)
+        to_sign = ToSign(
+            slip, Milliseconds(int(NOW - ended * DAY_MS)), ((BRUNO, b"Bruno's share"), (JOAO, "João's share".encode()))
+        )
+        accepted = Milliseconds(int(NOW - days * DAY_MS))
+        effect = StoreLetter(sealed.read(sealed.SIGN_FOR, made.letter.head), body, accepted, to_sign)
+        storage.commit(Change(effect, counter(next(used))))
+        return written.letter.id
+
+    def choose(letter, reader, choice: Choice) -> None:
+        chosen = SignedChoice(choice, digest("slip"), *(() if choice is Choice.EXPIRED else (b"{}", b"CMS")))
+        effect = StoreChoice(MARIA, letter, reader, chosen, None, NOW)
+        assert storage.commit(Change(effect, counter(next(used)))).choice is choice
+
+    make.choose = choose
+    return make
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["inline", "apart"])
+@pytest.mark.parametrize("rule", [{"days": 10}, {"read_days": 10}], ids=["by age", "once read"])
+def test_what_can_still_be_signed_for_stays_whole(storage, sweeper, send_to_sign, rule, body):
+    waiting, lately, over = (send_to_sign(100, ended, body) for ended in (-1, 6, 8))
+    for letter in (waiting, lately, over):
+        for reader in (JOAO, BRUNO):
+            send_to_sign.choose(letter, reader, Choice.REFUSED)
+    assert sweeper(**rule).sweep(NOW).bodies == 1
+    assert kept(storage, waiting, lately, over) == [True, True, False]
+
+
+def test_a_share_goes_with_refusal_and_end_and_evidence_stays(storage, database, sweeper, send_to_sign):
+    letter = send_to_sign(100, 50)
+    send_to_sign.choose(letter, JOAO, Choice.REFUSED)
+    assert "João's share".encode() not in b"".join(map(bson.encode, database.accepted.find()))
+    assert storage.letter(BRUNO, MARIA, letter).entry.slip.share == b"Bruno's share"
+    send_to_sign.choose(letter, BRUNO, Choice.EXPIRED)
+    assert b"Bruno's share" not in b"".join(map(bson.encode, database.accepted.find()))
+    before = storage.status(MARIA, letter)
+    sweeper(days=10).sweep(NOW)
+    assert kept(storage, letter) == [False]
+    assert storage.status(MARIA, letter) == before
+    assert {each.choice.choice for each in before.choices} == {Choice.REFUSED, Choice.EXPIRED}
+    assert before.sent.slip.slip.document

@@ -15,7 +15,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import pika
@@ -26,13 +26,26 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from broker_config import names, topology
 from broker_config.connection import ConnectionSettings, connect
-from crypto_core import commands, documents, envelope, letter, receipt, session, suite
+from crypto_core import (
+    choice,
+    commands,
+    documents,
+    envelope,
+    letter,
+    mailbox,
+    receipt,
+    session,
+    sign_for,
+    suite,
+)
+from crypto_core.commands import BoxEntry, SlipView
 from crypto_core.descriptor import Descriptor
-from crypto_core.documents import MailboxPosition, Party, Registration, SignedDocument
+from crypto_core.documents import MailboxPosition, Party, Registration, SignedDocument, Slip
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import Digest, Milliseconds, RepositoryId, UserId, new_letter_id, new_nonce
 from crypto_core.keys import SealingKey, SealingPublicKey, SigningKey
 from crypto_core.letter import OpenedHead, SealedLetter
+from crypto_core.sign_for import SignedSlip
 from pki import cades, identity
 from pki.test_ca import Holder, TestCa
 from pki.tokens.profiles import CardKeyUse
@@ -40,6 +53,7 @@ from pki.tokens.profiles import CardKeyUse
 R = TypeVar("R")
 
 ANSWER_SECONDS = 20.0
+HOUR_MS = 3_600_000
 SETTLE_SECONDS = 20.0  #: bound of the wait for a message to become a dead letter
 LATE_SECONDS = 0.1  #: how long a reply that must not come is waited for once the message is a dead letter
 
@@ -279,6 +293,72 @@ class Wire:
     def send(self, sender: Citizen, to: Sequence[Citizen], body: bytes, **changes: Any) -> commands.SendResult:
         made = self.letter(sender, to, body, **changes)
         return self.ask(commands.Send(made.head, made.body), commands.SendResult)
+
+    def to_sign(
+        self,
+        sender: Citizen,
+        to: Iterable[Citizen],
+        body: bytes,
+        expires: int | None = None,
+        edit: Callable[[Slip], Slip] = lambda slip: slip,
+    ) -> commands.Send:
+        """The SEND command for a letter to be signed for; `edit` makes another slip before the card signs it."""
+        recipients, repository = list(to), self.descriptor.repository
+        written = letter.draft(
+            repository, new_letter_id(), self.party(sender), {each.user for each in recipients}, now_ms(), "Olá", body
+        )
+        signature = cades.sign_document(written.document, sender, sender.writes_with)
+        end = Milliseconds(expires or written.letter.time + HOUR_MS)
+        made = sign_for.seal(written, signature, keys_of([sender, *recipients]), end)
+        slip = documents.encode(edit(documents.decode(Slip, made.slip, repository)))
+        signed = SignedSlip(slip, cades.sign_document(slip, sender, sender.writes_with), None)
+        return commands.Send(made.letter.head, made.letter.body, commands.ToSign(signed, made.shares))
+
+    def slip(self, author: Citizen, letter_id: bytes) -> tuple[BoxEntry, SlipView, Slip]:
+        """What a recipient gets of a letter to be signed for: the entry, the slip as it came, and the slip."""
+        found = self.ask(commands.Recv(author.user, letter_id), commands.RecvResult)
+        view = found.entry.slip
+        assert view is not None
+        return found.entry, view, documents.decode(Slip, view.slip.document, self.descriptor.repository)
+
+    def accept(self, reader: Citizen, author: Citizen, letter_id: bytes, /, **changes: Any) -> commands.Accept:
+        """The ACCEPT command for a letter; `changes` replace members of the acceptance before it is signed."""
+        entry, view, slip = self.slip(author, letter_id)
+        document = choice.accept(slip, view.slip.digest, self.party(reader), self._position(reader, entry), now_ms())
+        found = documents.decode(documents.Acceptance, document, self.descriptor.repository)
+        return commands.Accept(reader.signed(documents.encode(replace(found, **changes)), reader.writes_with), None)
+
+    def refuse(self, reader: Citizen, author: Citizen, letter_id: bytes, reason: str = "") -> commands.Refuse:
+        """The REFUSE command for a letter."""
+        entry, view, slip = self.slip(author, letter_id)
+        party, position = self.party(reader), self._position(reader, entry)
+        document, why = choice.refuse(slip, view.slip.digest, party, position, now_ms(), reason)
+        signed = reader.signed(document, reader.writes_with)
+        keys = keys_of([reader, author])
+        sealed_reason = choice.seal_reason(slip, reader.user, why, signed, keys) if why else None
+        return commands.Refuse(signed, None, sealed_reason)
+
+    def _position(self, reader: Citizen, entry: BoxEntry) -> MailboxPosition:
+        """Where an entry stands, by the chain that leads to it."""
+        before = self.ask(commands.All(0, False), commands.BoxResult).entries[: entry.entry.number]
+        repository = self.descriptor.repository
+        start = mailbox.genesis(repository, reader.user)
+        hashes = mailbox.extend(repository, reader.user, 0, start, [each.entry for each in before])
+        return MailboxPosition(entry.entry.number, hashes[-1])
+
+    def open_signed(self, reader: Citizen, author: Citizen, letter_id: bytes) -> bytes:
+        """The body of a letter that was signed for, by what RECV gives. Verifies no card."""
+        found = self.ask(commands.Recv(author.user, letter_id), commands.RecvResult)
+        view, shown = found.entry.view, found.entry.slip
+        assert view is not None
+        assert shown is not None
+        assert shown.release is not None
+        assert found.body is not None
+        slip = documents.decode(Slip, shown.slip.document, self.descriptor.repository)
+        release = sign_for.read_release(shown.release, self.descriptor.verify_key, slip, shown.slip.digest, reader.user)
+        keys = {reader.sealing.public.key_id: reader.sealing}
+        head = sign_for.open_head(view, slip, reader.user, keys, sign_for.require_released(release, slip))
+        return letter.open_body(head, found.body)
 
     def read(self, reader: Citizen, author: Citizen, letter_id: bytes) -> tuple[commands.RecvResult, OpenedHead, bytes]:
         """RECV, opened: the result, the head and the body. Verifies no card."""

@@ -6,19 +6,24 @@ import dataclasses
 
 import pytest
 
-from crypto_core import cbor, commands, limits, sealed
+from crypto_core import cbor, commands, limits, sealed, sign_for
+from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
+from crypto_core.evidence import Evidence
 from crypto_core.ids import AttachmentId
+from crypto_core.sign_for import SignedSlip
 from tests.support.protocol import (
     BRUNO,
     JOAO,
     LETTER,
     MARIA,
     NOW,
+    digest,
     entry,
     sealed_letter,
     sealed_receipt,
+    sign_for_letter,
     signed,
 )
 
@@ -26,6 +31,7 @@ NONCE, OTHER_NONCE = b"n" * 32, b"m" * 32
 CERTIFICATE = b"DER of a certificate"
 VIEW = sealed.read(sealed.LETTER, sealed_letter().head).view(JOAO)
 BOX_ENTRY = commands.BoxEntry(entry(1), VIEW, read=False)
+SLIP = SignedSlip(sign_for_letter().slip, b"a CMS signature", None)
 PERSON = commands.Person(MARIA, 1, signed(b"{}"), CERTIFICATE, None, (CERTIFICATE,), NOW)
 
 ATTACHMENT = AttachmentId(b"attachment-id-01")
@@ -40,6 +46,12 @@ COMMANDS = {
     "SEND": commands.Send(sealed_letter().head, sealed_letter().body),
     "RECV": commands.Recv(MARIA, LETTER),
     "RECEIPT": commands.Receipt(sealed_receipt()),
+    "SEND to be signed for": commands.Send(
+        sign_for_letter().letter.head, b"body", commands.ToSign(SLIP, sign_for_letter().shares)
+    ),
+    "ACCEPT": commands.Accept(signed(b"{}"), Evidence((b"list",), (), 0)),
+    "REFUSE": commands.Refuse(signed(b"{}"), None, b"sealed reason"),
+    "REFUSE without a reason": commands.Refuse(signed(b"{}"), None, None),
     "STATUS": commands.Status(LETTER),
     "EVIDENCE": commands.Evidence(MARIA, LETTER),
     "BLOCK": commands.Block(JOAO, blocked=True),
@@ -57,8 +69,26 @@ RESULTS = {
     "SEND": commands.SendResult(LETTER, NOW, (b"one", b"two")),
     "RECV": commands.RecvResult(BOX_ENTRY, b"body"),
     "RECEIPT": commands.ReceiptResult(NOW, b"head"),
+    "RECV, to be signed for": commands.RecvResult(
+        dataclasses.replace(BOX_ENTRY, slip=commands.SlipView(SLIP, None, None)), None
+    ),
+    "RECV, signed for": commands.RecvResult(
+        dataclasses.replace(BOX_ENTRY, slip=commands.SlipView(SLIP, Choice.ACCEPTED, b"release")), b"body"
+    ),
+    "ACCEPT": commands.ChoiceResult(Choice.ACCEPTED, NOW, b"head", b"release"),
+    "REFUSE": commands.ChoiceResult(Choice.EXPIRED, NOW, b"head", None),
     "STATUS": commands.StatusResult(BOX_ENTRY, (BOX_ENTRY,), (b"head",)),
     "EVIDENCE": commands.EvidenceResult(b"{}", b"a CMS signature"),
+    "STATUS, signed for": commands.StatusResult(
+        BOX_ENTRY,
+        (),
+        (b"head",),
+        (
+            commands.BoxEntry(
+                entry(3), None, read=True, choice=SignedChoice(Choice.ACCEPTED, digest("slip"), b"{}", b"CMS")
+            ),
+        ),
+    ),
     "BLOCK": commands.BlockResult(JOAO, blocked=False),
     "BLOCKED": commands.BlockedResult((MARIA, JOAO)),
     "CLOSE": commands.CloseResult(closed=True),
@@ -286,3 +316,15 @@ def test_pages_are_limited():
 def test_a_full_page_of_the_chain_fits_into_an_envelope():
     full = commands.BoxResult((commands.BoxEntry(entry(1), None, read=True),) * limits.CHAIN_PAGE, b"head", 2)
     assert len(commands.encode_reply(NONCE, NOW, full)) < limits.PAGE_BYTES
+
+
+def test_what_an_entry_must_record():
+    bare = commands.BoxEntry(entry(1), None, read=True)
+    assert bare.object_hash is None
+    assert BOX_ENTRY.object_hash == VIEW.object_hash
+    to_sign = dataclasses.replace(BOX_ENTRY, slip=commands.SlipView(SLIP, None, None))
+    assert to_sign.object_hash == sign_for.object_hash(VIEW.object_hash, SLIP.digest)
+    chosen = SignedChoice(Choice.EXPIRED, digest("slip"))
+    made = dataclasses.replace(bare, choice=chosen)
+    assert made.object_hash == chosen.object_hash(MARIA)
+    assert dataclasses.replace(made, view=VIEW).object_hash == chosen.object_hash(MARIA, VIEW.object_hash)

@@ -8,8 +8,8 @@ import pytest
 
 from crypto_core import cose, labels, records
 from crypto_core.errors import DecryptionFailed, Malformed
-from crypto_core.ids import SessionId
-from tests.support.protocol import flip, kek, negotiation, with_header
+from crypto_core.ids import LetterId, SessionId
+from tests.support.protocol import BRUNO, JOAO, LETTER, MARIA, flip, kek, negotiation, with_header
 
 KEK = kek()
 KEKS = {KEK.id: KEK, kek("yesterday").id: kek("yesterday")}
@@ -117,3 +117,35 @@ def test_key_id_of_something_else_is_refused():
 def test_kek_does_not_show_its_key():
     assert repr(KEK.key)[2:-1] not in repr(KEK)
     assert KEK.key.hex() not in repr(KEK)
+
+
+# ------------------------------------------------------------------------------------------------------ stored shares
+
+SECRET = bytes(range(32))
+PLACE = (LETTER, MARIA, JOAO)
+
+
+def test_a_share_comes_back():
+    assert records.open_share(SECRET, *PLACE, records.seal_share(SECRET, *PLACE, b"trinta e dois")) == b"trinta e dois"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [(LetterId(b"letter-id-000002"), MARIA, JOAO), (LETTER, BRUNO, JOAO), (LETTER, MARIA, BRUNO)],
+    ids=["letter", "author", "recipient"],
+)
+def test_a_share_that_was_moved_is_refused(place):
+    sealed = records.seal_share(SECRET, *PLACE, b"trinta e dois")
+    with pytest.raises(DecryptionFailed):
+        records.open_share(SECRET, *place, sealed)
+    for header, value in zip((cose.LETTER, cose.SENDER, cose.RECIPIENT), place, strict=True):
+        sealed = with_header(sealed, header, value)
+    with pytest.raises(DecryptionFailed):
+        records.open_share(SECRET, *place, sealed)
+
+
+def test_a_share_does_not_open_without_the_secret_of_the_repository():
+    sealed = records.seal_share(SECRET, *PLACE, b"trinta e dois")
+    assert b"trinta e dois" not in sealed
+    with pytest.raises(DecryptionFailed):
+        records.open_share(bytes(32), *PLACE, sealed)

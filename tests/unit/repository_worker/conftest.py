@@ -185,7 +185,7 @@ def judge() -> Judge:
 
 @pytest.fixture
 def context(shelf, judge) -> Context:
-    return Context(REPOSITORY, NOW, Identities(judge), shelf, protocol.signing_key("repository"))
+    return Context(REPOSITORY, NOW, Identities(judge), shelf, protocol.signing_key("repository"), bytes(32))
 
 
 def caller(user: Any) -> Caller:

@@ -9,6 +9,8 @@ this type, and the repository signs no other.
     received       content consigned: it is in a recipient's mailbox
     receipt        content handed over: the reader's receipt is in the author's mailbox
     receipt-sent   the same, in the reader's own mailbox
+    acceptance, refusal, expiry, …-sent
+                   what a recipient chose about a letter that opens against a signature
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ from crypto_core.schema import Range, Size
 
 @dataclass(frozen=True, slots=True)
 class RecordedEntry:
-    """One entry of one mailbox: its place and hash in the chain, and which signed document by whom it records."""
+    """One entry of one mailbox: its place and hash in the chain, and which signed document by whom it records.
+
+    `slip` (SHA-256 of its document) belongs to letters that open against a signature, and to choices about them. An
+    expiry records no document.
+    """
 
     mailbox: UserIdField
     number: Annotated[int, Range(1, NUMBER_MAX)]
@@ -41,8 +47,9 @@ class RecordedEntry:
     kind: EntryKind
     time: MomentField
     author: UserIdField
-    document: DigestField
-    signature: DigestField
+    document: DigestField | None
+    signature: DigestField | None
+    slip: DigestField | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,8 @@ class _Work:
             "repository", f"{self._about.repository_name} ({self._repository}), operator root {fingerprint(root)}"
         )
         for entry in found.entries:
-            self._recorded.setdefault((entry.document, entry.signature), []).append(entry)
+            if entry.document is not None and entry.signature is not None:
+                self._recorded.setdefault((entry.document, entry.signature), []).append(entry)
 
     def _operator(self) -> x509.Certificate:
         der = self._package.operator_root

@@ -155,9 +155,10 @@ class Mailboxes:
         return {letters[bytes(each["_id"])]: each for each in found}
 
     def concerning(self, owner: UserId, author: UserId, letter: LetterId) -> tuple[StoredEntry, ...]:
-        wanted = {**documents.with_receipts(author, letter), "entries.mailbox": owner}
+        about = [documents.with_receipts(author, letter), documents.choices_of(author, letter)]
+        wanted = {"$or": about, "entries.mailbox": owner}
         found = self._accepted.find(wanted, documents.fields_for(owner, views=True)).sort("_id", 1)
-        return tuple(each for one in found for each in documents.stored_entries(one, owner))
+        return tuple(self._entries(list(found), owner))
 
     def _find(
         self, author: UserId, letter: LetterId, owner: UserId, fields: Document

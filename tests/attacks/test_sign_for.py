@@ -10,7 +10,7 @@ from dataclasses import replace
 import bson
 import pytest
 
-from crypto_core import choice, commands, ids, records, sealed, sign_for
+from crypto_core import choice, commands, delivery, ids, records, sealed, sign_for
 from crypto_core.choice import Choice
 from crypto_core.commands import ChoiceResult, ErrorCode, RefusedByRepository
 from crypto_core.documents import Party
@@ -175,6 +175,24 @@ class TestSignedFor:
         assert found == "Não conheço a remetente."
         assert listed(second, commands.New(0), sent) is None
         assert listed(third, commands.New(0), sent) is not None
+
+    def test_the_repository_gives_evidence_of_it(self, people, sent, maria, joao):
+        """For the sender of everybody, for each recipient of their own."""
+        first, second, third = people
+        second.ask(second.accept(joao, maria, sent), ChoiceResult)
+        signed = status(first, sent).choices[0].choice.signed
+        asked = commands.Evidence(maria.user, sent)
+        shown = {}
+        for wire in people:
+            document = wire.ask(asked, commands.EvidenceResult).document
+            shown[wire] = delivery.decode(document, first.descriptor.repository).entries
+        assert [each.kind.value for each in shown[first]] == ["sent", "acceptance", "received", "received"]
+        assert [each.kind.value for each in shown[second]] == ["received", "acceptance-sent"]
+        assert [each.kind.value for each in shown[third]] == ["received"]
+        accepted = shown[first][1]
+        assert (accepted.document, accepted.signature) == (signed.digest, signed.signature_digest)
+        assert len({each.slip for each in (*shown[first], *shown[second], *shown[third])}) == 1
+        assert accepted.slip == status(first, sent).letter.slip.slip.digest
 
     def test_the_senders_copy_opens_at_once(self, people, sent, maria):
         found = people[0].ask(commands.Recv(maria.user, sent), commands.RecvResult)

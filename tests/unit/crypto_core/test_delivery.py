@@ -23,6 +23,12 @@ def changed(**changes):
     return canonical_json.encode({**members, **changes})
 
 
+def test_an_expiry_records_no_document():
+    expiry = dataclasses.replace(ENTRY, kind=EntryKind.EXPIRY, document=None, signature=None, slip=digest("slip"))
+    made = dataclasses.replace(EVIDENCE, entries=(expiry,))
+    assert delivery.decode(delivery.encode(made), REPOSITORY) == made
+
+
 def test_it_comes_back():
     assert delivery.decode(delivery.encode(EVIDENCE), REPOSITORY) == EVIDENCE
 

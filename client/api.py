@@ -35,6 +35,7 @@ from client.commands import (
     send,
     status,
     verify,
+    watch,
 )
 from client.commands import init as init_command
 from client.commands import people as people_command
@@ -54,8 +55,9 @@ from client.commands.register import Registered
 from client.commands.renew import Renewed
 from client.commands.send import Sent
 from client.commands.status import LetterStatus
+from client.commands.watch import Arrival
 from client.context import Context
-from client.errors import boundary
+from client.errors import ClientError, boundary
 from client.session import SessionInfo
 from client.settings import Settings
 from evidence_package.verdict import Report
@@ -147,6 +149,22 @@ class Repository:
         """All letters received and sent, judged by their heads."""
         with self._work():
             return box.everything(self._context)
+
+    def watch(
+        self,
+        seconds: float | None = None,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+        trouble: Callable[[ClientError], None] = lambda _: None,
+    ) -> Iterator[Arrival]:
+        """What comes into the mailbox from now on: letters, acceptances of own ones, receipts; each checked.
+
+        Ends after so many seconds, or when `stopped`, which is asked every second. A lost connection does not end it:
+        `trouble` is told each time, and it goes on.
+        """
+        with self._work():
+            pass
+        return watch.watch(self._context, seconds, stopped, trouble)
 
     def send(self, to: Sequence[str], body: bytes, subject: str = "") -> Sent:
         """Sends a letter to people, each by exact id or confirmed name."""

@@ -51,6 +51,7 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
     commands.Evidence: commands.EvidenceResult,
     commands.Block: commands.BlockResult,
     commands.Blocked: commands.BlockedResult,
+    commands.Watch: commands.WatchResult,
     commands.Close: commands.CloseResult,
 }
 

@@ -81,10 +81,12 @@ class Mailbox:
             if box.view is not None and box.view.object_hash != entry.object:
                 raise self._alarm(f"entry {entry.number} comes with another letter than was recorded", chain, b"")
 
-    def require_all(self, boxes: Sequence[BoxEntry], up_to: int, wanted: Callable[[Link], bool]) -> None:
-        """Raises MailboxAlarm when an entry up to number `up_to` that is `wanted` is not among `boxes`."""
+    def require_all(
+        self, boxes: Sequence[BoxEntry], up_to: int, wanted: Callable[[Link], bool], *, after: int = 0
+    ) -> None:
+        """Raises MailboxAlarm when an entry over `after` up to `up_to` that is `wanted` is not among `boxes`."""
         chain, shown = self.chain(), {box.entry.number for box in boxes}
-        for number, link in enumerate(chain.links[:up_to], 1):
+        for number, link in enumerate(chain.links[after:up_to], after + 1):
             if wanted(link) and number not in shown:
                 raise self._alarm(f"entry {number} is left out", chain, b"")
 

@@ -50,6 +50,7 @@ class Transport:
         self._channel: Any = None
         self._queue = ""
         self._arrived: deque[bytes] = deque()
+        self._hinted = False
         self.ignored = 0  #: replies that were not an answer to what was asked
 
     def exchange(self, envelope: bytes, take: Callable[[bytes], R]) -> R:
@@ -84,6 +85,29 @@ class Transport:
             except BrokerError as error:
                 raise Unreachable(f"The broker is not ready: {error}.") from error
 
+    @property
+    def reply_queue(self) -> str:
+        """Where replies and hints go; empty while there is no connection."""
+        return self._queue
+
+    def await_hint(self, seconds: float) -> bool:
+        """Waits for a hint, at most so long. True when one came, by whomever: a reason to ask, and nothing more.
+
+        Raises Unreachable, also when there is no connection; the next exchange opens another one, with another queue.
+        """
+        if self._connection is None:
+            raise _lost(BrokerUnreachable("there is no connection"))
+        deadline = time.monotonic() + seconds
+        try:
+            while not self._hinted and (left := deadline - time.monotonic()) > 0:
+                self._connection.process_data_events(time_limit=min(left, _SLICE_SECONDS))
+        except (pika.exceptions.AMQPError, OSError) as error:
+            self.close()
+            raise _lost(error) from error
+        hinted, self._hinted = self._hinted, False
+        self._arrived.clear()  # late replies that nobody waits for any more
+        return hinted
+
     @contextmanager
     def kept_alive(self) -> Iterator[None]:
         """Answers the broker's heartbeats while the caller waits for something else than the broker.
@@ -110,7 +134,7 @@ class Transport:
 
     def close(self) -> None:
         """Drops the connection; the broker drops its queue."""
-        connection, self._connection, self._channel = self._connection, None, None
+        connection, self._connection, self._channel, self._queue = self._connection, None, None, ""
         if connection is not None:
             try:
                 connection.close()
@@ -129,7 +153,10 @@ class Transport:
         self._channel.basic_consume(self._queue, self._take_in, auto_ack=True, exclusive=True)
 
     def _take_in(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
-        self._arrived.append(body)
+        if body:
+            self._arrived.append(body)
+        else:
+            self._hinted = True
 
     def _publish(self, envelope: bytes) -> None:
         properties = pika.BasicProperties(

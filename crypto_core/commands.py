@@ -187,6 +187,11 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """For a time, the queue that this command's reply goes to gets a hint whenever the caller's mailbox grows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Ends this session: its record is deleted."""
 
@@ -237,6 +242,7 @@ Command = (
     | Evidence
     | Block
     | Blocked
+    | Watch
     | Close
     | Upload
     | PutChunk
@@ -402,6 +408,13 @@ class BlockedResult:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchResult:
+    """Until when hints come."""
+
+    until: MomentField
+
+
+@dataclass(frozen=True, slots=True)
 class CloseResult:
     closed: bool
 
@@ -439,6 +452,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "EVIDENCE": Evidence,
     "BLOCK": Block,
     "BLOCKED": Blocked,
+    "WATCH": Watch,
     "CLOSE": Close,
     "UPLOAD": Upload,
     "PUT_CHUNK": PutChunk,

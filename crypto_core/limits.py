@@ -65,4 +65,5 @@ SESSION_MS: Final = 8 * HOUR_MS  #: life of a session
 SESSION_COMMANDS: Final = 100_000  #: commands in one session
 DESCRIPTOR_MS: Final = 400 * DAY_MS  #: longest validity of a descriptor
 SIGN_FOR_MS: Final = 366 * DAY_MS  #: longest time for which a letter can wait for a signature
+WATCH_MS: Final = 10 * MINUTE_MS  #: how long a WATCH counts, unless it is repeated
 COUNTER_MAX: Final = SESSION_COMMANDS  #: highest counter that a repository accepts

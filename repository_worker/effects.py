@@ -4,8 +4,8 @@
 
 Every effect is idempotent by its ids: applied again it changes nothing, and its outcome tells what stands. A `Change`
 holds the effect and the counter record of the envelope that asked for it; both are stored together or not at all.
-Uploads and their chunks leave no record of their counter: half a megabyte is not worth a second durable write, and
-brought again, by whichever envelope, a chunk changes nothing.
+Uploads, their chunks and watches leave no record of their counter: half a megabyte is not worth a second durable write,
+and brought again, by whichever envelope, a chunk changes nothing.
 """
 
 from __future__ import annotations
@@ -105,6 +105,16 @@ class SetBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class SetWatch:
+    """`queue`, a reply queue of this session's installation, gets a hint whenever `owner`'s mailbox grows."""
+
+    owner: UserId
+    session: SessionId
+    queue: str
+    until: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
 class OpenUpload:
     """An attachment of `size` bytes (all sealed chunks) for a letter that `author` will send. `now`: milliseconds."""
 
@@ -151,6 +161,7 @@ Effect = (
     | StoreChoice
     | Expire
     | SetBlock
+    | SetWatch
     | OpenUpload
     | StoreChunk
     | OpenSession

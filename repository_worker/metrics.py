@@ -71,6 +71,9 @@ class Metrics:
         self.broker_reconnects = Counter(
             "smr_broker_reconnects", "Times that the connection to the broker was lost.", registry=self.registry
         )
+        self.hints = Counter(
+            "smr_hints", "Clients told that their mailbox grew, so that they look at once.", registry=self.registry
+        )
         self.held = Gauge(
             "smr_messages_held", "Messages taken from the broker and not yet acknowledged.", registry=self.registry
         )

@@ -31,7 +31,7 @@ from __future__ import annotations
 import enum
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar
@@ -44,7 +44,7 @@ from crypto_core import commands, cose, descriptor, envelope, ids, labels, limit
 from crypto_core.commands import ErrorCode, Request, UnreadRequest
 from crypto_core.envelope import CommandEnvelope, TrafficKeys, VerifiedCommand
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, OutOfTime, ProtocolError, SignatureInvalid
-from crypto_core.ids import Milliseconds, RepositoryId
+from crypto_core.ids import Milliseconds, RepositoryId, UserId
 from crypto_core.keys import SigningKey, VerifyKey
 from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, SessionLimits
@@ -107,10 +107,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """The end of a message."""
+    """The end of a message. `hints`: queues that are told, once it is answered, that a mailbox grew."""
 
     verdict: Verdict
     reply: Reply | None = None
+    hints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +197,16 @@ class Pipeline:
         identities: Identities,
         metrics: Metrics,
         *,
+        watching: Callable[[Iterable[UserId]], tuple[str, ...]] = lambda _: (),
         clock: Callable[[], Milliseconds] = now_ms,
     ) -> None:
+        """`watching` gives the queues that watch these mailboxes, without waiting for anything."""
         self._repository = repository
         self._storage = storage
         self._sessions = sessions
         self._identities = identities
         self._metrics = metrics
+        self._watching = watching
         self._clock = clock
         self._log = structlog.get_logger("pipeline")
 
@@ -234,7 +238,7 @@ class Pipeline:
         self._each(Stage.DECIDE, _waiting(cases), partial(self._decide, context=self._context(now), alone=alone))
         self._look_at_counters([case for case in _waiting(cases) if not isinstance(_effect(case), CHECKED_WHEN_STORED)])
         self._commit([case for case in _waiting(cases) if _effect(case) is not None])
-        self._each(Stage.SEAL, _waiting(cases), _seal)
+        self._each(Stage.SEAL, _waiting(cases), self._answer)
         seconds = time.perf_counter() - started
         for case in cases:
             self._count(case, seconds)
@@ -447,7 +451,7 @@ class Pipeline:
         self._metrics.ages.observe(max(0, case.now - decoded.time) / 1000)
         if not alone and _takes_long(decoded.command):
             raise _HandleAlone
-        caller = Caller(record.session, record.user)
+        caller = Caller(record.session, record.user, _there(case.answerable).queue)
         if asked.signing is not context.signing:
             context = replace(context, signing=asked.signing)
         case.decision = handlers.decide(decoded.command, caller, self._storage, context)
@@ -468,6 +472,12 @@ class Pipeline:
                     self._settle(case, outcome)
                 else:
                     case.stored = outcome
+
+    def _answer(self, case: _Case) -> None:
+        answerable, decision = _there(case.answerable), _there(case.decision)
+        body = commands.encode_reply(answerable.nonce, answerable.now, decision.reply(case.stored))
+        hints = self._watching(placed.mailbox for placed in case.stored.entries)
+        case.end = Handled(Verdict.DONE, answerable.reply(body), hints)
 
     def _context(self, now: Milliseconds) -> Context:
         repository = self._repository
@@ -512,12 +522,6 @@ def _change(case: _Case) -> Change:
     request, record = asked.request, asked.record
     used = CounterRecord(record.session, request.counter, request.request_hash, record.expires)
     return Change(effect, used)
-
-
-def _seal(case: _Case) -> None:
-    answerable, decision = _there(case.answerable), _there(case.decision)
-    body = commands.encode_reply(answerable.nonce, answerable.now, decision.reply(case.stored))
-    case.end = Handled(Verdict.DONE, answerable.reply(body))
 
 
 def _there(value: T | None) -> T:

@@ -33,6 +33,7 @@ from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.operations import Migration, Operations
 from repository_worker.storage.retention import Retention, Swept
 from repository_worker.transport.consumer import Consumer
+from repository_worker.watchers import Watchers
 
 #: Between two looks for KEKs and former keys that nothing lives under any more; seconds.
 KEY_ROUND_SECONDS = 600.0
@@ -55,7 +56,8 @@ def run(
     health = Health(metrics, storage.probe)
     home = Home(settings.home)
     ring = home.ring(opened)
-    pipeline = build_pipeline(settings, opened, storage, ring, metrics)
+    watchers = Watchers(lambda: storage.watches(now_ms()))
+    pipeline = build_pipeline(settings, opened, storage, ring, metrics, watchers)
     name = f"smr-worker {os.getpid()}"
     consumer = Consumer(settings.broker(), pipeline, storage.probe, metrics, settings.consumer(name))
     ended = threading.Event()
@@ -87,6 +89,7 @@ def run(
             ending.enter_context(Observer(settings.broker(), operations, metrics))
         ending.enter_context(start_refresher(settings))
         _await_schema(operations, storage, ended)
+        ending.enter_context(watchers)
         consumer.run(on_ready=ready)
 
 
@@ -133,8 +136,12 @@ def build_pipeline(
     storage: MongoStorage,
     ring: KekRing,
     metrics: Metrics,
+    watchers: Watchers | None = None,
 ) -> Pipeline:
-    """The pipeline of this repository. Raises HomeError, TrustStoreError."""
+    """The pipeline of this repository; without `watchers` nobody is told of what comes.
+
+    Raises HomeError, TrustStoreError.
+    """
     home = Home(settings.home)
     fetcher = HttpFetcher(allow_private_addresses=settings.allow_private_crl_hosts)
     validator = IdentityValidator.open(
@@ -152,7 +159,8 @@ def build_pipeline(
         evidence=opened.evidence_signer(),
         own_accounts=settings.own_accounts,
     )
-    return Pipeline(state, storage, sessions, Identities(validator), metrics)
+    told = watchers or Watchers(dict)
+    return Pipeline(state, storage, sessions, Identities(validator), metrics, watching=told.queues)
 
 
 def _await_schema(operations: Operations, storage: MongoStorage, ended: threading.Event) -> None:

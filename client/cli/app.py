@@ -240,6 +240,26 @@ def list_(run: Run, former: FormerOption = None) -> View:
     return views.letters(run.repository.letters(), only_new=False)
 
 
+@command(app, "watch")
+def watch(
+    run: Run,
+    exec_: Annotated[
+        str | None,
+        typer.Option(
+            "--exec",
+            metavar="COMMAND",
+            help="Run this for each arrival, without a shell: what came is JSON on its standard input, and "
+            "SMR_KIND, SMR_LETTER, SMR_AUTHOR and SMR_GOOD in its environment.",
+        ),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="End after so many seconds.")] = None,
+) -> None:
+    """Show letters, receipts and acceptances as they come, until Ctrl-C. With --json, one line each."""
+    from client.cli.watching import show_arrivals
+
+    show_arrivals(run, exec_, seconds)
+
+
 @command(app, "send")
 def send(
     run: Run,

@@ -155,10 +155,13 @@ def home_folder(named: Path | None) -> Path:
     return (named or user_data_path("smr", appauthor=False)).expanduser()
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., View]], Callable[..., None]]:
-    """Makes a function `(run, …) -> View` a command of `app`, with the common options after it too."""
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., View | None]], Callable[..., None]]:
+    """Makes a function `(run, …) -> View` a command of `app`, with the common options after it too.
 
-    def decorate(function: Callable[..., View]) -> Callable[..., None]:
+    One that shows its results by itself, as they come, gives None.
+    """
+
+    def decorate(function: Callable[..., View | None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapper(ctx: typer.Context, **arguments: Any) -> None:
             common: Options = ctx.obj if isinstance(ctx.obj, Options) else Options()
@@ -193,7 +196,7 @@ _COMMON = [
 ]
 
 
-def _perform(options: Options, act: Callable[[Run], View]) -> int:
+def _perform(options: Options, act: Callable[[Run], View | None]) -> int:
     from client.errors import ClientError, ExitCode, Usage
 
     # The libraries' own words help only who looks for a fault; the errors here say it in ours.
@@ -201,6 +204,8 @@ def _perform(options: Options, act: Callable[[Run], View]) -> int:
     run = Run(options)
     try:
         view = act(run)
+        if view is None:
+            return int(ExitCode.OK)
         if options.as_json:
             run.screen.json(view.json)
         else:

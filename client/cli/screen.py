@@ -76,6 +76,11 @@ class Screen:
         """The one JSON document of a command."""
         sys.stdout.write(json.dumps(value, ensure_ascii=not self.unicode, indent=2) + "\n")
 
+    def json_line(self, value: Any) -> None:
+        """One of many JSON documents, on a line of its own, there at once for who reads."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=not self.unicode) + "\n")
+        sys.stdout.flush()
+
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
         """Says what is awaited, if it takes longer than half a second and somebody looks."""

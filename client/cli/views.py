@@ -23,6 +23,7 @@ from client.commands.register import Registered
 from client.commands.renew import Renewed
 from client.commands.send import Sent
 from client.commands.status import LetterStatus, ReceiptStatus, Verdict
+from client.commands.watch import Arrival
 from client.errors import Check, ClientError, ExitCode
 from client.session import SessionInfo
 from crypto_core.mailbox import Head
@@ -281,6 +282,52 @@ def letters(found: Sequence[ListedLetter], *, only_new: bool) -> View:
     return View({"letters": [_letter_json(letter) for letter in found]}, show, code)
 
 
+_ARRIVED = {
+    "letter": "letter",
+    "sent": "your letter was accepted",
+    "receipt": "read by",
+    "acceptance": "signed for",
+    "refusal": "was not signed for: refused",
+    "expiry": "was not signed for in time",
+}
+
+
+def arrival(found: Arrival) -> View:
+    """One line for what came, with its checks where one failed."""
+
+    def show(screen: Screen) -> None:
+        parts = [moment(found.at), screen.mark(found.good), found.name, _ARRIVED[found.kind]]
+        if found.letter is not None and found.good:
+            who = [] if found.letter.sent_by_me else [f"from {shown_name(found.letter.author_name)}:"]
+            parts += [*who, safe_text(found.letter.subject)]
+        if found.receipt is not None:
+            parts.append(shown_name(found.receipt.reader_name) or f"{found.receipt.reader.hex()[:12]}...")
+        if found.kind in ("acceptance", "refusal", "expiry"):
+            parts.append(f"(smr status {found.name} verifies it)")
+        screen.line("  ".join(parts))
+        checks = found.letter.checks if found.letter else found.receipt.checks if found.receipt else ()
+        for check in checks:
+            if not check.passed:
+                screen.line(f"    {screen.mark(False)} {check.meaning} ({safe_text(check.reason)})", "red")
+        if found.problem:
+            screen.line(f"    {screen.mark(False)} {safe_text(found.problem)}", "red")
+
+    return View(
+        {
+            "kind": found.kind,
+            "number": found.number,
+            "at": json_moment(found.at),
+            "letter_id": found.letter_id,
+            "author": found.author.hex(),
+            "good": found.good,
+            "letter": _letter_json(found.letter) if found.letter else None,
+            "receipt": _receipt_json(found.receipt) if found.receipt else None,
+            "problem": found.problem or None,
+        },
+        show,
+    )
+
+
 def sent(found: Sent) -> View:
     def show(screen: Screen) -> None:
         names = ", ".join(f"{shown_name(each.name)} ({each.user.hex()[:12]}...)" for each in found.to)
@@ -392,21 +439,22 @@ def status(found: LetterStatus) -> View:
             "accepted_at": json_moment(found.accepted_at),
             "number": found.number,
             "checks": checks_json(found.checks),
-            "receipts": [
-                {
-                    "reader": each.reader.hex(),
-                    "reader_name": each.reader_name or None,
-                    "read_at": json_moment(each.read_at),
-                    "accepted_at": json_moment(each.accepted_at),
-                    "verdict": each.verdict.value,
-                    "checks": checks_json(each.checks),
-                }
-                for each in found.receipts
-            ],
+            "receipts": [_receipt_json(each) for each in found.receipts],
         },
         show,
         ExitCode.CHECK_FAILED if failed else ExitCode.OK,
     )
+
+
+def _receipt_json(receipt: ReceiptStatus) -> dict[str, Any]:
+    return {
+        "reader": receipt.reader.hex(),
+        "reader_name": receipt.reader_name or None,
+        "read_at": json_moment(receipt.read_at),
+        "accepted_at": json_moment(receipt.accepted_at),
+        "verdict": receipt.verdict.value,
+        "checks": checks_json(receipt.checks),
+    }
 
 
 def session(found: SessionInfo | None) -> View:

@@ -5,6 +5,7 @@ ALL must show every letter of the chain. Whether one was read is the repository'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from client.identity import Registry
 from client.mailbox import Mailbox
 from client.naming import letter_name
 from client.opening import JudgedHead
+from client.state.session import LiveSession
 from crypto_core import commands
 from crypto_core.commands import BoxEntry
 from crypto_core.ids import UserId
@@ -52,20 +54,28 @@ def everything(context: Context) -> tuple[ListedLetter, ...]:
     return _list(context, unread_only=False)
 
 
+def letters_after(context: Context, live: LiveSession, own: Mailbox, after: int) -> tuple[ListedLetter, ...]:
+    """All letters received and sent after this entry, oldest first."""
+    return _judged(context, live, own, _pages(own, unread_only=False, after=after))
+
+
 def _list(context: Context, *, unread_only: bool) -> tuple[ListedLetter, ...]:
     live = session.require(context)
     own = mailbox.own_mailbox(context, live)
+    return _judged(context, live, own, _pages(own, unread_only=unread_only))
+
+
+def _judged(context: Context, live: LiveSession, own: Mailbox, boxes: Sequence[BoxEntry]) -> tuple[ListedLetter, ...]:
     registry = Registry(context, live)
-    boxes = _pages(own, unread_only=unread_only)
     with context.settings.waiting("the revocation lists"):
         judged = [opening.judge_head(context, live, registry, box) for box in boxes]
     names = naming.short_names(own.chain().links)
     return tuple(_listed(own, head, names) for head in judged)
 
 
-def _pages(own: Mailbox, *, unread_only: bool) -> list[BoxEntry]:
+def _pages(own: Mailbox, *, unread_only: bool, after: int = 0) -> list[BoxEntry]:
     found: list[BoxEntry] = []
-    after = up_to = 0
+    first, up_to = after, 0
     while True:
         page = own.box(commands.New(after) if unread_only else commands.All(after, heads=True))
         up_to = up_to or own.chain().number
@@ -74,7 +84,7 @@ def _pages(own: Mailbox, *, unread_only: bool) -> list[BoxEntry]:
             break
         after = page.next
     if not unread_only:
-        own.require_all(found, up_to, lambda link: link.kind in _LETTERS)
+        own.require_all(found, up_to, lambda link: link.kind in _LETTERS, after=first)
     return found
 
 

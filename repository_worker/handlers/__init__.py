@@ -25,6 +25,7 @@ from crypto_core.commands import (
     Send,
     Status,
     Upload,
+    Watch,
 )
 from repository_worker.handlers import (
     accept,
@@ -44,6 +45,7 @@ from repository_worker.handlers import (
     send,
     status,
     upload,
+    watch,
 )
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView
@@ -83,6 +85,8 @@ def decide(command: Command, caller: Caller, view: ReadView, context: Context) -
             return block.handle(command, caller, view, context)
         case Blocked():
             return blocked.handle(command, caller, view, context)
+        case Watch():
+            return watch.handle(command, caller, view, context)
         case Upload():
             return upload.handle(command, caller, view, context)
         case PutChunk():

@@ -26,10 +26,11 @@ from repository_worker.storage.interface import MailboxState, Rates
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose session this is; `user` is absent in a session without a login."""
+    """Whose session this is; `user` is absent in a session without a login. `reply_queue`: where the reply goes."""
 
     session: SessionId
     user: UserId | None
+    reply_queue: str = ""
 
     def citizen(self) -> UserId:
         """The citizen. Raises Refused in a session without a login."""

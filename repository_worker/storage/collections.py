@@ -9,6 +9,7 @@
     sessions       session records, sealed
     rates          what somebody asked for in a minute
     blocks         whose letters (`author`) the owner of a mailbox does not want
+    watches        which reply queues get a hint when a mailbox grows, and until when
     news           how often something changed that workers remember (`memory`)
 
 A document of `accepted` holds everything that one command makes visible, so that it appears whole or not at all
@@ -65,6 +66,7 @@ MAILBOXES: Final = "mailboxes"
 SESSIONS: Final = "sessions"
 RATES: Final = "rates"
 BLOCKS: Final = "blocks"
+WATCHES: Final = "watches"
 NEWS: Final = "news"
 
 #: A session's record stays this long after its end, so that its client is told of the end; seconds.
@@ -241,5 +243,10 @@ COLLECTIONS: Final = (
         (_unique("rate", "what", "user", "minute"), _expiry(RATE_AFTERLIFE_SECONDS)),
     ),
     Collection(BLOCKS, {"mailbox": _BINARY, "author": _BINARY}, (_unique("block", "mailbox", "author"),)),
+    Collection(
+        WATCHES,
+        {"session": _BINARY, "place": _NUMBER, "mailbox": _BINARY, "queue": _STRING, "expires": _DATE},
+        (_unique("watch", "session", "place"), _expiry(0)),
+    ),
     Collection(NEWS, {"count": _NUMBER}, ()),
 )

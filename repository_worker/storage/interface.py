@@ -198,6 +198,9 @@ class Storage(ReadView, Rates, Protocol):
         change alone. Raises StorageUnavailable when nothing can be stored now; some of them may be stored already.
         """
 
+    def watches(self, now: Milliseconds) -> dict[UserId, tuple[str, ...]]:
+        """The reply queues that get a hint when a mailbox grows."""
+
     def keks_in_use(self, now: Milliseconds) -> frozenset[bytes]:
         """The ids of the KEKs under which a session lives."""
 

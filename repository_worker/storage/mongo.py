@@ -36,6 +36,7 @@ from repository_worker.effects import (
     OpenUpload,
     Outcome,
     SetBlock,
+    SetWatch,
     StoreChoice,
     StoreChunk,
     StoreLetter,
@@ -69,6 +70,7 @@ from repository_worker.storage.interface import (
 from repository_worker.storage.mailboxes import Mailboxes
 from repository_worker.storage.memory import Memory, News
 from repository_worker.storage.uploads import Uploads
+from repository_worker.storage.watches import Watches
 
 T = TypeVar("T")
 Session = ClientSession
@@ -100,6 +102,7 @@ class MongoStorage:
         self._heads = Heads(self._database)
         self._mailboxes = Mailboxes(self._database, repository, self._heads)
         self._uploads = Uploads(self._database, quota)
+        self._watches = Watches(self._database)
         self._commits = Commits(client, self._database, repository, self._heads, self._uploads, quota)
         self._news = News(self._database)
         self._blocks = Blocks(self._database, self._news)
@@ -276,6 +279,10 @@ class MongoStorage:
         with wrapped():
             return self._blocks.of(owner)
 
+    def watches(self, now: Milliseconds) -> dict[UserId, tuple[str, ...]]:
+        with wrapped():
+            return self._watches.all(now)
+
     # --- changes -------------------------------------------------------------------------------------------------
 
     def commit(self, change: Change) -> Outcome:
@@ -298,17 +305,23 @@ class MongoStorage:
                 return self._expire(effect)
             case MarkRead():
                 return Outcome()
-            case OpenUpload() | StoreChunk() as effect:
-                return self._commit_upload(effect)
+            case OpenUpload() | StoreChunk() | SetWatch() as effect:
+                return self._commit_unmarked(effect)
             case OpenSession() as effect:
                 return self._open_session(effect, change.counter)
             case effect:
                 return self._commit_alone(effect, change.counter)
 
-    def _commit_upload(self, effect: OpenUpload | StoreChunk) -> Outcome | StorageError:
+    def _commit_unmarked(self, effect: OpenUpload | StoreChunk | SetWatch) -> Outcome | StorageError:
         try:
             with wrapped():
-                return self._uploads.begin(effect) if isinstance(effect, OpenUpload) else self._uploads.store(effect)
+                match effect:
+                    case OpenUpload():
+                        return self._uploads.begin(effect)
+                    case StoreChunk():
+                        return self._uploads.store(effect)
+                    case SetWatch():
+                        return self._watches.set(effect)
         except StorageError as error:
             return error
 
@@ -416,6 +429,7 @@ class MongoStorage:
 
     def _close_session(self, effect: CloseSession, counter: CounterRecord, session: Session) -> Outcome:
         self._database[names.SESSIONS].delete_one({"session": effect.session}, session=session)
+        self._database[names.WATCHES].delete_many({"session": effect.session}, session=session)
         # Other workers may still hold the record in memory: they find this mark when they look at the counter.
         mark = documents.closed_mark(counter)
         self._database[names.ACCEPTED].update_one(

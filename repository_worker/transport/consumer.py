@@ -226,6 +226,13 @@ class Consumer:
                 link.channel.basic_reject(delivery.tag, requeue=False)
             self._forget(link, {delivery.tag})
         self._acknowledge(link, done)
+        self._hint(link, {queue for _, handled in ends if handled is not None for queue in handled.hints})
+
+    def _hint(self, link: _Link, queues: set[str]) -> None:
+        """After everything else. A hint is empty; a queue that is gone loses it, and nobody minds."""
+        for each in queues:
+            link.channel.basic_publish("", each, b"", pika.BasicProperties(delivery_mode=_TRANSIENT))
+            self._metrics.hints.inc()
 
     def _reply(self, link: _Link, delivery: _Delivery, handled: Handled) -> None:
         if handled.reply is None:

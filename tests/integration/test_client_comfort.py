@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pymongo import MongoClient
 
+from broker_config.connection import connect
 from broker_config.private_process import free_ports
 from client.cli.screen import Screen
 from client.cli.views import findings
-from client.commands import doctor
-from client.errors import ExitCode, WrongPassphrase
+from client.commands import doctor, watch
+from client.commands.send import Sent
+from client.errors import ClientError, ExitCode, WrongPassphrase
+from client.session import require
 from client.settings import Settings, system_clock
 from client.state import files
 from client.state.home import Alarm
+from crypto_core import commands, limits
 from crypto_core.limits import DAY_MS, MINUTE_MS
 from pki import signers
 from pki.signers import CardSettings
-from repository_worker.stack import PrivateStack
+from repository_worker.effects import Change, CounterRecord, SetWatch
+from repository_worker.stack import DATABASE, PrivateStack
+from repository_worker.storage.watches import PLACES
 from tests.support import faulty_signing_process
 from tests.support.faulty_signing_process import faults
-from tests.support.library import Citizen, enrol, make_citizen
+from tests.support.library import PASSPHRASE, PIN, Citizen, enrol, make_citizen, user_id
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -224,3 +238,199 @@ def test_a_home_that_is_not_set_up(maria: Citizen, tmp_path: Path):
     with Citizen("", maria.card, settings).open() as repository:
         found = {each.check: each.action for each in repository.examine() if not each.ok}
     assert "smr init --descriptor" in found["installation"]
+
+
+# --- watch ------------------------------------------------------------------------------------------------------------
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def known(maria: Citizen, joao: Citizen) -> tuple[str, str]:
+    """The ids of Maria and João, who have confirmed each other."""
+    ids = user_id(maria), user_id(joao)
+    for citizen, other in ((maria, ids[1]), (joao, ids[0])):
+        with citizen.open() as repository:
+            repository.confirm(other, lambda _: True)
+    return ids
+
+
+def write_to(citizen: Citizen, who: str, subject: str) -> Sent:
+    with citizen.open() as repository:
+        return repository.send([who], b"Bom dia.", subject=subject)
+
+
+def test_a_hint_brings_a_letter_at_once(maria, joao, known, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS_MAX", 3600.0)
+    monkeypatch.setattr(watch, "BEGUN_SECONDS", 3600.0)
+    seen: queue.Queue[watch.Arrival] = queue.Queue()
+    ended = threading.Event()
+
+    def look() -> None:
+        with maria.open() as repository:
+            for each in repository.watch(PATIENCE, stopped=ended.is_set):
+                seen.put(each)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    sent = []
+    try:
+        for number in range(20):  # a worker may not know of the watch before two seconds are over
+            sent.append(write_to(joao, known[0], f"Carta {number}").letter_id)
+            with contextlib.suppress(queue.Empty):
+                found = seen.get(timeout=3.0)
+                break
+    finally:
+        ended.set()
+        looking.join(PATIENCE)
+    assert not looking.is_alive()
+    assert found.kind == "letter"
+    assert found.good
+    assert found.letter is not None
+    assert found.letter.author_name == "João Sá"
+    assert found.letter_id in sent
+
+
+def test_without_hints_it_comes_with_the_next_look(maria, joao, known, stack, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS_MAX", 0.5)
+    with maria.open() as repository:
+        arrivals = repository.watch(PATIENCE)
+        watches = MongoClient(stack.mongo_url)[DATABASE]["watches"]
+        with contextlib.closing(watches.database.client):
+            assert watches.delete_many({"mailbox": bytes.fromhex(known[0])}).deleted_count
+            sent = write_to(joao, known[0], "Sem aviso")
+            assert next(arrivals).letter_id == sent.letter_id
+
+
+def test_a_lost_connection_is_opened_again_and_what_came_meanwhile_is_shown(maria, joao, known, monkeypatch):
+    troubles: list[ClientError] = []
+    with maria.open() as repository:
+        arrivals = repository.watch(PATIENCE, trouble=troubles.append)
+        transport = repository._context._transport
+        assert transport is not None
+        queue_before = transport.reply_queue
+        transport.close()
+        sent = write_to(joao, known[0], "Entretanto")
+        assert next(arrivals).letter_id == sent.letter_id
+        assert transport.reply_queue != queue_before
+    with maria.open() as repository:
+        arrivals = repository.watch(PATIENCE, trouble=troubles.append)
+        transport = repository._context._transport
+        assert transport is not None
+        real = transport.await_hint
+
+        def lost(seconds: float) -> bool:
+            transport.close()
+            transport.await_hint = real
+            return real(seconds)
+
+        transport.await_hint = lost
+        monkeypatch.setattr(watch, "PAUSES_SECONDS", (0.1,))
+        sent = write_to(joao, known[0], "Outra vez")
+        assert next(arrivals).letter_id == sent.letter_id
+
+
+def test_receipts_and_the_acceptance_of_own_letters_are_shown(maria, joao, known, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS_MAX", 1.0)
+    with maria.open() as repository:
+        arrivals = repository.watch(PATIENCE)
+        sent = write_to(maria, known[1], "Ata")
+        accepted = next(arrivals)
+        with joao.open() as other:
+            other.read(sent.letter_id)
+            other.send_receipt(sent.letter_id)
+        receipt = next(arrivals)
+    assert (accepted.kind, accepted.letter_id, accepted.good) == ("sent", sent.letter_id, True)
+    assert (receipt.kind, receipt.letter_id, receipt.good) == ("receipt", sent.letter_id, True)
+    assert receipt.receipt is not None
+    assert receipt.receipt.reader_name == "João Sá"
+
+
+def test_hints_by_the_thousand_make_one_look_a_second(maria, known, stack, monkeypatch):
+    looks = []
+    real = watch._Watch._look
+    monkeypatch.setattr(watch._Watch, "_look", lambda self: looks.append(1) or real(self))
+    with maria.open() as repository, connect(stack.broker.settings()) as connection:
+        arrivals = repository.watch(3.0)
+        target = repository._context._transport.reply_queue
+        channel = connection.channel()
+        flooding = threading.Thread(target=list, args=(arrivals,), daemon=True)
+        flooding.start()
+        while flooding.is_alive():
+            for _ in range(50):
+                channel.basic_publish("", target, b"")
+            connection.process_data_events(time_limit=0.05)
+    assert 2 <= len(looks) <= 6
+
+
+def test_watches_end_with_their_time_and_their_session_and_are_few(maria, known, stack):
+    me = bytes.fromhex(known[0])
+    with maria.open() as repository, contextlib.closing(stack.storage()) as storage:
+        live = require(repository._context)
+        context = repository._context
+        context.call(live, commands.Watch())
+        now = system_clock()
+        assert storage.watches(now)[me]
+        assert me not in storage.watches(now + limits.WATCH_MS + limits.MINUTE_MS)
+        for number in range(3 * PLACES):
+            used = CounterRecord(live.session, 1, bytes(32), now)
+            effect = SetWatch(me, live.session, f"smr.reply.{number}", now + limits.MINUTE_MS)
+            storage.commit(Change(effect, used))
+        assert len(storage.watches(now)[me]) <= 2 * PLACES
+        repository.close_session()
+        assert live.session not in {
+            bytes(each["session"]) for each in storage._database["watches"].find({}, {"session": 1})
+        }
+        repository.open_session()
+
+
+def program(citizen: Citizen, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`smr` as a program, in this citizen's home."""
+    for name, text in (("passphrase", PASSPHRASE), ("pin", PIN)):
+        (folder / name).write_text(text, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "SMR_HOME": str(citizen.settings.home),
+        "SMR_PASSPHRASE_FILE": str(folder / "passphrase"),
+        "SMR_PIN_FILE": str(folder / "pin"),
+        "SMR_PKCS11_MODULE": str(citizen.card.settings.module),
+        "SMR_ALLOW_PRIVATE_CRL_HOSTS": "1",
+        "XDG_RUNTIME_DIR": str(folder),
+        **citizen.card.settings.environment,
+    }
+    command = [sys.executable, "-m", "client", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_program_runs_a_command_for_each_and_ends_with_the_interrupt(maria, joao, known, tmp_path):
+    told = tmp_path / "told"
+    script = tmp_path / "tell.py"
+    script.write_text(
+        "import json, os, sys\n"
+        f"with open({str(told)!r}, 'a') as file:\n"
+        "    file.write(json.dumps([sys.argv[1:], os.environ['SMR_KIND'], json.load(sys.stdin)]) + chr(10))\n"
+        "sys.exit(3)\n"
+    )
+    hostile = "$(touch /tmp/pwned) `id` ; \u202e[bold]"
+    with program(maria, tmp_path, "watch", "--json", "--exec", f"{sys.executable} {script} 'a b'") as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert "Watching" in running.stderr.readline()
+        sent = write_to(joao, known[0], hostile)
+        shown = json.loads(running.stdout.readline())
+        write_to(joao, known[0], "a seguir")
+        following = json.loads(running.stdout.readline())
+        running.send_signal(signal.SIGINT)
+        assert running.wait(PATIENCE) == 0
+        assert "ended with 3" in running.stderr.read()
+    assert shown["letter"]["subject"] == hostile
+    assert following["letter"]["subject"] == "a seguir"
+    first = json.loads(told.read_text().splitlines()[0])
+    assert first == [["a b"], "letter", shown]
+    assert first[2]["letter_id"] == sent.letter_id
+
+
+@pytest.mark.parametrize("command", ["no-such-program-here", "'open quote", ""])
+def test_a_command_that_cannot_be_run_is_refused_at_once(maria, tmp_path, command):
+    with program(maria, tmp_path, "watch", "--exec", command) as running:
+        assert running.wait(PATIENCE) == ExitCode.USAGE

@@ -13,7 +13,16 @@ from crypto_core.mailbox import EntryKind
 from crypto_core.session import SessionLimits
 from pki import operator
 from pki.evidence import EvidenceSigner
-from repository_worker.effects import CloseSession, MarkRead, Outcome, Placed, SetBlock, StoreLetter, StoreReceipt
+from repository_worker.effects import (
+    CloseSession,
+    MarkRead,
+    Outcome,
+    Placed,
+    SetBlock,
+    SetWatch,
+    StoreLetter,
+    StoreReceipt,
+)
 from repository_worker.errors import Refused
 from repository_worker.handlers import decide
 from tests.support.protocol import (
@@ -415,3 +424,16 @@ class TestLetterToOneself:
         shelf.put(MARIA, EntryKind.RECEIVED, made, MARIA, unread=True)
         shelf.bodies[MARIA, LETTER] = BODY
         assert decide(commands.Recv(MARIA, LETTER), caller(MARIA), shelf, context).effect is not None
+
+
+def test_a_watch_is_of_the_caller_and_of_the_queue_that_the_reply_goes_to(shelf, context):
+    asking = caller(MARIA)
+    decision = decide(commands.Watch(), replace(asking, reply_queue="smr.reply.x"), shelf, context)
+    until = NOW + limits.WATCH_MS
+    assert decision.effect == SetWatch(MARIA, asking.session, "smr.reply.x", until)
+    assert decision.reply(Outcome()) == commands.WatchResult(until)
+
+
+def test_without_a_login_nothing_is_watched(shelf, context):
+    with pytest.raises(Refused, match="no citizen"):
+        decide(commands.Watch(), caller(None), shelf, context)

@@ -166,15 +166,21 @@ class Repository:
             pass
         return watch.watch(self._context, seconds, stopped, trouble)
 
-    def send(self, to: Sequence[str], body: bytes, subject: str = "") -> Sent:
-        """Sends a letter to people, each by exact id or confirmed name."""
-        with self._work():
-            return send.send(self._context, to, body, subject)
+    def send(self, to: Sequence[str], body: bytes, subject: str = "", attachments: Sequence[Path] = ()) -> Sent:
+        """Sends a letter to people, each by exact id or confirmed name, with files beside it.
 
-    def read(self, letter: str) -> ReadLetter:
-        """A letter by its id or an unambiguous beginning of it; marks it read."""
+        Interrupted before its end, the same call goes on with the files where it was.
+        """
         with self._work():
-            return read.read(self._context, letter)
+            return send.send(self._context, to, body, subject, attachments)
+
+    def read(self, letter: str, attachments: Path | None = None) -> ReadLetter:
+        """A letter by its id or an unambiguous beginning of it; marks it read.
+
+        Saves its attachments in the folder `attachments`, never over another file. Interrupted, the same call goes on.
+        """
+        with self._work():
+            return read.read(self._context, letter, attachments)
 
     def send_receipt(self, letter: str) -> ReceiptSent:
         """Confirms to its sender a letter that was opened here."""

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -27,7 +27,7 @@ from client.state.outbox import Outbox, Pending, Sealed
 from client.state.people import People
 from client.state.renewals import Renewals
 from client.state.session import LiveSession, SessionStore
-from client.transport import Transport
+from client.transport import Request, Transport
 from crypto_core import commands, envelope, ids
 from crypto_core.commands import Command, RefusedByRepository
 from crypto_core.descriptor import Descriptor
@@ -53,6 +53,9 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
     commands.Blocked: commands.BlockedResult,
     commands.Watch: commands.WatchResult,
     commands.Close: commands.CloseResult,
+    commands.Upload: commands.UploadResult,
+    commands.PutChunk: commands.PutChunkResult,
+    commands.GetChunk: commands.GetChunkResult,
 }
 
 
@@ -197,6 +200,25 @@ class Context:
         except _Replaced as replaced:
             return self._exchange(replaced.by, self._seal(replaced.by, command), command)
 
+    def call_all(self, session: LiveSession, wanted: Iterable[Command], most: int) -> Iterator[Any]:
+        """The results of many commands as `call` takes them, in their order; `most` are under way at a time.
+
+        When the repository gets new keys meanwhile, the wait ends as when it is silent, and the next `call` follows.
+        """
+        session = self.current(session)
+        counters_ = self._counters(session, most)
+        requests = (self._request(session, each, next(counters_)) for each in wanted)
+        yield from self.transport(session.app_key.public.raw, session.account).exchange_all(requests, most)
+
+    def _counters(self, session: LiveSession, some: int) -> Iterator[int]:
+        """Counters, reserved some at a time: each reservation is a write to the disk that is waited for."""
+        while True:
+            yield from counters.reserve_some(self.home, session.session, some)
+
+    def _request(self, session: LiveSession, command: Command, counter: int) -> Request[Any]:
+        sealed = self._seal(session, command, counter)
+        return Request(sealed.envelope, self._take(session, sealed, command))
+
     def call_kept(
         self,
         session: LiveSession,
@@ -241,19 +263,26 @@ class Context:
         self.outbox.remove(pending)
         return result
 
-    def _seal(self, session: LiveSession, command: Command) -> Sealed:
+    def _seal(self, session: LiveSession, command: Command, counter: int | None = None) -> Sealed:
         nonce = ids.new_nonce()
         body = commands.encode_request(command, nonce, self.now())
-        counter = counters.reserve(self.home, session.session)
+        if counter is None:
+            counter = counters.reserve(self.home, session.session)
         data = envelope.seal_command(session.app_key, session.keys, counter, body)
         return Sealed(session.session, counter, nonce, data)
 
-    def _exchange(self, session: LiveSession, sealed: Sealed, command: Command) -> Any:
+    @staticmethod
+    def _take(session: LiveSession, sealed: Sealed, command: Command) -> Callable[[bytes], Any]:
         request_hash, kind = sha256(sealed.envelope), RESULTS[type(command)]
 
         def take(data: bytes) -> Any:
             body = envelope.open_reply(data, session.verify_key, session.keys, sealed.counter, request_hash)
             return commands.decode_reply(body, kind, sealed.nonce)
+
+        return take
+
+    def _exchange(self, session: LiveSession, sealed: Sealed, command: Command) -> Any:
+        take = self._take(session, sealed, command)
 
         def take_or_look(data: bytes) -> Any:
             try:

@@ -19,6 +19,16 @@ from pki.signers import CardSettings
 Waiting = Callable[[str], AbstractContextManager[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """How far an attachment is. `upload`: on its way to the repository, else from it."""
+
+    name: str
+    upload: bool
+    done: int  #: bytes
+    size: int  #: bytes
+
+
 def system_clock() -> Milliseconds:
     """Milliseconds since the Unix epoch."""
     return Milliseconds(time.time_ns() // 1_000_000)
@@ -47,6 +57,10 @@ def never() -> bool:
     return False
 
 
+def untold(_transfer: Transfer) -> None:
+    """For programs that show no progress."""
+
+
 def silently(_what: str) -> AbstractContextManager[None]:
     """For programs that show no progress."""
     return nullcontext()
@@ -57,7 +71,8 @@ class Settings:
     """How one client is set up.
 
     `passphrase` and `pin` are called with the purpose, when a secret is needed; `risk_last_try` before the PIN when one
-    more wrong one would lock the card; `waiting` with what is awaited, around every wait. `trust_store` is HOME/trust
+    more wrong one would lock the card; `waiting` with what is awaited, around every wait; `progress` whenever an
+    attachment has come further. `trust_store` is HOME/trust
     when None; `memory` is where the kept session's key goes (None: nowhere, so that every command asks again).
     """
 
@@ -68,6 +83,7 @@ class Settings:
     pin: Callable[[str], str] = no_pin
     risk_last_try: Callable[[], bool] = never
     waiting: Waiting = silently
+    progress: Callable[[Transfer], None] = untold
     clock: Callable[[], Milliseconds] = system_clock
     memory: Path | None = None
     former: str | None = None  #: the beginning of the id of an earlier card, whose mailbox is to be read

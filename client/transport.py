@@ -1,11 +1,12 @@
 """Requests to the repository over the broker, each with a deadline.
 
-    Transport.exchange(envelope, take) publishes the envelope and waits for a reply that `take` accepts.
+    Transport.exchange(envelope, take)      publishes the envelope and waits for a reply that `take` accepts
+    Transport.exchange_all(requests, n)     the same for many, of which up to n are under way at a time
 
 Anybody who reaches the reply queue can put anything there, so that nothing is believed before `take` has verified it,
 and nothing that `take` refuses ends the wait: a forged reply must not be able to cancel a command. Correlation ids are
-hints and are not looked at. A connection that is lost is opened again, and the same bytes are published again; the
-repository recognises them.
+hints: they say which request to try first. A connection that is lost is opened again, and the same bytes are published
+again; the repository recognises them.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
 
 import pika
 import pika.exceptions
@@ -28,7 +30,7 @@ from broker_config.connection import ConnectionSettings
 from broker_config.errors import BrokerError, BrokerRefused, BrokerSettingsInvalid, BrokerUnreachable
 from client.errors import LocalState, NotAllowed, TooLarge, Unreachable
 from crypto_core.commands import RefusedByRepository
-from crypto_core.errors import ProtocolError
+from crypto_core.errors import BindingMismatch, ProtocolError
 from crypto_core.suite import sha256
 
 R = TypeVar("R")
@@ -37,6 +39,25 @@ REPLY_SECONDS: Final = 30.0  #: how long a reply is waited for, unless the setti
 _SLICE_SECONDS: Final = 1.0  #: how long one look into the queue may block
 _BEAT_SECONDS: Final = 1.0  #: how often heartbeats are looked after; brokers expect them every few seconds at most
 _PERSISTENT: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[R]):
+    """An envelope, and what makes its result of a reply; `take` raises as `Transport.exchange` says."""
+
+    envelope: bytes = field(repr=False)
+    take: Callable[[bytes], R]
+
+
+@dataclass(slots=True)
+class _Flight(Generic[R]):
+    """A request under way: the channel that it was published on last, and its result once that is there."""
+
+    request: Request[R]
+    name: str
+    channel: Any = None
+    result: R | None = None
+    landed: bool = False
 
 
 class Transport:
@@ -49,9 +70,10 @@ class Transport:
         self._connection: pika.BlockingConnection | None = None
         self._channel: Any = None
         self._queue = ""
-        self._arrived: deque[bytes] = deque()
+        self._arrived: deque[tuple[bytes, str | None]] = deque()  #: bodies, each with its correlation id
         self._hinted = False
         self.ignored = 0  #: replies that were not an answer to what was asked
+        self._last: ProtocolError | None = None  #: why the last one of them was not
 
     def exchange(self, envelope: bytes, take: Callable[[bytes], R]) -> R:
         """What `take` makes of the first reply that it accepts.
@@ -59,31 +81,55 @@ class Transport:
         `take` raises ProtocolError for a reply that is not the answer; RefusedByRepository, which is an answer, ends
         the wait. Raises Unreachable, TooLarge, NotAllowed (the broker account), LocalState (its address).
         """
-        if len(envelope) > broker_limits.ENVELOPE_BYTES:
-            raise TooLarge(
-                f"The message has {len(envelope)} bytes; the broker takes {broker_limits.ENVELOPE_BYTES}.",
-                "Nothing was sent.",
-                "Send less at once.",
-            )
-        deadline = time.monotonic() + self._reply_seconds
+        (result,) = self.exchange_all([Request(envelope, take)], 1)
+        return result
+
+    def exchange_all(self, requests: Iterable[Request[R]], most: int) -> Iterator[R]:
+        """The results in the order of the requests, of which at most `most` are under way at a time.
+
+        Requests are asked for when there is room for them. Each result is waited for as `exchange` waits, and so long
+        as others arrive. Raises as `exchange` does; what was under way then may have had its effect.
+        """
+        source, flights = iter(requests), deque[_Flight[R]]()
         while True:
-            try:
-                self._open()
-                self._publish(envelope)
-                return self._wait(take, deadline)
-            except (pika.exceptions.AMQPError, OSError) as error:
-                self.close()
-                if time.monotonic() >= deadline:
-                    raise _lost(error) from error
-            except BrokerUnreachable as error:
-                self.close()
-                raise Unreachable(f"The repository cannot be reached: {error}.") from error
-            except BrokerSettingsInvalid as error:
-                raise LocalState(f"The broker's address cannot be used: {error}.") from error
-            except BrokerRefused as error:
-                raise NotAllowed(f"The broker does not let this installation in: {error}.") from error
-            except BrokerError as error:
-                raise Unreachable(f"The broker is not ready: {error}.") from error
+            while len(flights) < most and (request := next(source, None)) is not None:
+                flights.append(_departing(request))
+            if not flights:
+                return
+            deadline = time.monotonic() + self._reply_seconds
+            while not flights[0].landed:
+                with self._connected(deadline):
+                    if self._advance(flights, deadline):
+                        deadline = time.monotonic() + self._reply_seconds
+            yield flights.popleft().result  # type: ignore[misc]  # it has landed
+
+    @contextmanager
+    def _connected(self, deadline: float) -> Iterator[None]:
+        """Around what needs the connection: when that is lost before the deadline, it may be done again."""
+        try:
+            self._open()
+            yield
+        except (pika.exceptions.AMQPError, OSError) as error:
+            self.close()
+            if time.monotonic() >= deadline:
+                raise _lost(error) from error
+        except BrokerUnreachable as error:
+            self.close()
+            raise Unreachable(f"The repository cannot be reached: {error}.") from error
+        except BrokerSettingsInvalid as error:
+            raise LocalState(f"The broker's address cannot be used: {error}.") from error
+        except BrokerRefused as error:
+            raise NotAllowed(f"The broker does not let this installation in: {error}.") from error
+        except BrokerError as error:
+            raise Unreachable(f"The broker is not ready: {error}.") from error
+
+    def _advance(self, flights: Sequence[_Flight[R]], deadline: float) -> bool:
+        """Publishes what was not published on this channel, and looks for replies once; whether one was taken."""
+        for each in flights:
+            if not each.landed and each.channel is not self._channel:
+                self._publish(each.request.envelope)
+                each.channel = self._channel
+        return self._look(flights, deadline)
 
     @property
     def reply_queue(self) -> str:
@@ -152,9 +198,9 @@ class Transport:
         topology.declare_reply_queue(self._channel, names.QueueName(self._queue))
         self._channel.basic_consume(self._queue, self._take_in, auto_ack=True, exclusive=True)
 
-    def _take_in(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+    def _take_in(self, _channel: Any, _method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if body:
-            self._arrived.append(body)
+            self._arrived.append((body, properties.correlation_id))
         else:
             self._hinted = True
 
@@ -183,23 +229,49 @@ class Transport:
                 "Try again in a moment.",
             ) from error
 
-    def _wait(self, take: Callable[[bytes], R], deadline: float) -> R:
+    def _look(self, flights: Sequence[_Flight[R]], deadline: float) -> bool:
         last: ProtocolError | None = None
-        while True:
-            while self._arrived:
-                try:
-                    return take(self._arrived.popleft())
-                except RefusedByRepository:
-                    raise
-                except ProtocolError as error:
-                    self.ignored += 1
-                    last = error
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise _silent(self._reply_seconds, self.ignored, last)
-            if self._connection is None:
-                raise BrokerUnreachable("the connection was closed while waiting")
-            self._connection.process_data_events(time_limit=min(left, _SLICE_SECONDS))
+        while self._arrived:
+            refused = self._land(flights, *self._arrived.popleft())
+            if refused is None:
+                return True
+            self.ignored += 1
+            last = refused
+        self._last = last or self._last
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _silent(self._reply_seconds, self.ignored, self._last)
+        if self._connection is None:
+            raise BrokerUnreachable("the connection was closed while waiting")
+        self._connection.process_data_events(time_limit=min(left, _SLICE_SECONDS))
+        return False
+
+    def _land(self, flights: Sequence[_Flight[R]], body: bytes, hint: str | None) -> ProtocolError | None:
+        """Gives a reply to the request that accepts it; the last refusal, when none does."""
+        refused: ProtocolError = BindingMismatch("a reply that nothing waits for")
+        for each in sorted(flights, key=lambda flight: flight.name != hint):
+            if each.landed:
+                continue
+            try:
+                each.result = each.request.take(body)
+            except RefusedByRepository:
+                raise
+            except ProtocolError as error:
+                refused = error
+            else:
+                each.landed = True
+                return None
+        return refused
+
+
+def _departing(request: Request[R]) -> _Flight[R]:
+    if len(request.envelope) > broker_limits.ENVELOPE_BYTES:
+        raise TooLarge(
+            f"The message has {len(request.envelope)} bytes; the broker takes {broker_limits.ENVELOPE_BYTES}.",
+            "Nothing was sent.",
+            "Send less at once.",
+        )
+    return _Flight(request, sha256(request.envelope).hex())
 
 
 def _silent(seconds: float, ignored: int, last: ProtocolError | None) -> Unreachable:

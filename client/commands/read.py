@@ -1,11 +1,12 @@
-"""read: RECV. Opens a letter and gives it out only if every check passed."""
+"""read: RECV. Opens a letter and gives it out only if every check passed; saves its attachments where that is asked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
-from client import mailbox, naming, opening, session
+from client import downloads, mailbox, naming, opening, session
 from client.context import Context
 from client.errors import Check, CheckFailed, MailboxAlarm, NotAllowed
 from client.identity import Registry
@@ -23,6 +24,16 @@ from crypto_core.ids import Milliseconds, UserId
 from crypto_core.letter import OpenedHead
 from crypto_core.mailbox import Entry, EntryKind
 from crypto_core.moments import to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedFile:
+    """An attachment as its author calls it (shown through `pki.display` only), and where it was saved, if it was."""
+
+    name: str
+    media_type: str
+    size: int
+    path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,7 @@ class ReadLetter:
     checks: tuple[Check, ...]
     receipt_possible: bool
     receipt_sent: bool
+    attachments: tuple[AttachedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +70,22 @@ class Opened:
     shown: ReadLetter
 
 
-def read(context: Context, text: str) -> ReadLetter:
-    """The letter that `text` names. Raises CheckFailed with all checks, and then nothing of it is given out."""
+def read(context: Context, text: str, attachments: Path | None = None) -> ReadLetter:
+    """The letter that `text` names, its attachments saved in the folder `attachments`.
+
+    Raises CheckFailed with all checks, and then nothing of it is given out. Interrupted while attachments are saved,
+    the same call goes on where it was.
+    """
     live = session.require(context)
     own = mailbox.own_mailbox(context, live)
-    return fetch(context, live, own, naming.find_letter(own, text)).shown
+    opened = fetch(context, live, own, naming.find_letter(own, text))
+    if attachments is None:
+        return opened.shown
+    head, saved = opened.head, []
+    source = downloads.Source(head.letter.from_.user, head.letter.id)
+    for shown, each in zip(opened.shown.attachments, head.attachments, strict=True):
+        saved.append(replace(shown, path=downloads.save(context, live, source, each, attachments)))
+    return replace(opened.shown, attachments=tuple(saved))
 
 
 def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Opened:
@@ -115,6 +138,9 @@ def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Open
         checks=tuple(judgement.checks),
         receipt_possible=received and context.former is None,  # that card signs nothing any more
         receipt_sent=noted is not None and noted.receipt_sent,
+        attachments=tuple(
+            AttachedFile(each.secrets.name, each.part.media_type, each.part.size) for each in head.attachments
+        ),
     )
     return Opened(head, box.entry, position, shown)
 

@@ -1,12 +1,16 @@
-"""send: SEND. Looks every recipient up and verifies them now; the card signs; sealed once; kept until accepted."""
+"""send: SEND. Looks every recipient up and verifies them now; the card signs; sealed once; kept until accepted.
+
+Attachments are uploaded first, so that the letter is signed when it is sent, and can be.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
-from client import identity, mailbox, naming, renewals, session
+from client import identity, mailbox, naming, renewals, session, uploads
 from client.context import Context
 from client.errors import CheckFailed, LocalState, TooLarge, Unreachable, Usage
 from client.identity import VerifiedPerson
@@ -49,24 +53,44 @@ class Sent:
     signed_with_signature_key: bool
 
 
-def send(context: Context, to: Sequence[str], body: bytes, subject: str = "") -> Sent:
-    """Sends `body` (bytes; text when it is UTF-8) to people, by id or confirmed name.
+def send(context: Context, to: Sequence[str], body: bytes, subject: str = "", attachments: Sequence[Path] = ()) -> Sent:
+    """Sends `body` (bytes; text when it is UTF-8) and files to people, by id or confirmed name.
 
-    Raises NotFound, Ambiguous, TooLarge before anything is signed; Unreachable when it is kept but not accepted yet.
+    Interrupted before its end, the same call goes on with the attachments where it was. Raises NotFound, Ambiguous,
+    TooLarge before anything is signed; Unreachable when it is kept but not accepted yet.
     """
     if not to:
         raise Usage("A letter needs a recipient.", action="Name one: smr send --to WHO.")
     users = {naming.find_person(context.people, each) for each in to}
     live = session.require(context)
     me, own = mailbox.require_login(live), live.own
-    own_key = live.own_sealing_key()
-    if own is None or own_key is None:
+    if own is None:
         raise LocalState("The kept session is not of this version.", action="Close it: smr session close.")
     _require_limits(live, users, body)
     people = [_reader(context, live, user, me) for user in sorted(users)]
-    draft = letter.draft(
-        live.repository, ids.new_letter_id(), Party(me, own.document), users, context.now(), subject, body, _media(body)
-    )
+    with uploads.uploaded(context, live, attachments) as beside:
+        draft = letter.draft(
+            live.repository,
+            beside.letter,
+            Party(me, own.document),
+            users,
+            context.now(),
+            subject,
+            body,
+            _media(body),
+            beside.attachments,
+        )
+        sent = _sign_and_send(context, live, draft, people)
+        beside.end()
+    return _sent(context, live, sent, people, own.signs_with_signature_key)
+
+
+def _sign_and_send(
+    context: Context, live: LiveSession, draft: letter.Draft, people: Sequence[VerifiedPerson]
+) -> SentLetter:
+    me, own, own_key = mailbox.require_login(live), live.own, live.own_sealing_key()
+    if own is None or own_key is None:
+        raise LocalState("The kept session is not of this version.", action="Close it: smr session close.")
     use = CardKeyUse.SIGNATURE if own.signs_with_signature_key else CardKeyUse.AUTHENTICATION
     with context.own_card(live) as card:
         signed = card.sign(draft.document, use)
@@ -78,7 +102,7 @@ def send(context: Context, to: Sequence[str], body: bytes, subject: str = "") ->
     command = commands.Send(parts.head, parts.body)
     floor = mailbox.own_mailbox(context, live).floor()
     try:
-        sent = context.call_kept(
+        return context.call_kept(
             live, command, me, draft.letter.id, lambda result: accepted(context, live, command, result, floor)
         )
     except Unreachable as error:
@@ -87,7 +111,6 @@ def send(context: Context, to: Sequence[str], body: bytes, subject: str = "") ->
             f"The letter {letter_name(draft.letter.id)} is signed, sealed and kept here.",
             "Do not write it again: the next command sends it again, as soon as the repository answers.",
         ) from error
-    return _sent(context, live, sent, people, own.signs_with_signature_key)
 
 
 def _reader(context: Context, live: LiveSession, user: UserId, me: UserId) -> VerifiedPerson:

@@ -14,11 +14,16 @@ _BYTES: Final = 8
 
 def reserve(home: Home, session: SessionId) -> int:
     """The next counter of this session, from 1; never given out again, whatever crashes. Raises LocalState, OSError."""
+    return reserve_some(home, session, 1)[0]
+
+
+def reserve_some(home: Home, session: SessionId, count: int) -> range:
+    """As many counters at once: what is not used of them stays unused."""
     path = home.counters / session.hex()
     with home.lock("counter"):
-        counter = _last(home, session) + 1
-        files.write(path, counter.to_bytes(_BYTES, "big"))
-    return counter
+        first = _last(home, session) + 1
+        files.write(path, (first + count - 1).to_bytes(_BYTES, "big"))
+    return range(first, first + count)
 
 
 def used(home: Home, session: SessionId) -> int:

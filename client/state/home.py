@@ -10,6 +10,7 @@ HOME/session.cose        the kept session, sealed under a key that lies in memor
 HOME/chain/              the citizen's own mailbox: entry hashes and the highest signed head
 HOME/counters/           the last counter used in each session
 HOME/outbox/             envelopes that were not answered yet
+HOME/uploads/            attachments whose letters were not sent yet
 HOME/sent/, HOME/opened/ acceptances of letters sent, and letters opened here
 HOME/alarms/             contradicting signed heads: proof against the repository
 HOME/trust/              the state's roots (another folder can be named)
@@ -83,6 +84,10 @@ class Home:
     @property
     def outbox(self) -> Path:
         return self.path / "outbox"
+
+    @property
+    def uploads(self) -> Path:
+        return self.path / "uploads"
 
     @property
     def counters(self) -> Path:

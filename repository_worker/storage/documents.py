@@ -203,8 +203,11 @@ def chunk_key(upload: bytes, position: int) -> bytes:
 
 
 def chunks_of(upload: bytes) -> Document:
-    """A query for all chunks of an upload."""
-    return {"_id": {"$gte": upload, "$lte": upload + b"\xff" * POSITION_BYTES}}
+    """A query for all chunks of an upload.
+
+    Both ends are as long as the ids of chunks: binaries of other lengths are ordered by length alone.
+    """
+    return {"_id": {"$gte": chunk_key(upload, 0), "$lte": chunk_key(upload, 2 ** (8 * POSITION_BYTES) - 1)}}
 
 
 def body_fields(body: bytes) -> Document:

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from crypto_core import limits, sealed
+from crypto_core import limits, moments, sealed
 from crypto_core.ids import AttachmentId, LetterId, Milliseconds
 from crypto_core.limits import DAY_MS, UPLOAD_MS
 from repository_worker.effects import Change, MarkRead, OpenUpload, StoreChunk, StoreLetter, StoreRegistration
 from repository_worker.errors import Conflict, MailboxFull, UploadsFull
 from repository_worker.storage import uploads
 from repository_worker.storage.chains import Quota
+from repository_worker.storage.documents import letter_key
 from repository_worker.storage.driver import connect
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.retention import LEASE_SECONDS, Retention, Rule, Swept
@@ -110,6 +111,31 @@ def test_an_upload_tells_what_is_there(storage, attachment):
     assert storage.incomplete(MARIA, LETTER, [made.listed]) == ()
     assert [storage.chunk(MARIA, LETTER, made.listed.id, n) for n in range(3)] == chunks
     assert storage.chunk(JOAO, LETTER, made.listed.id, 0) is None
+
+
+@pytest.fixture(params=[b"\x00", b"\xff"], ids=["before", "behind"])
+def neighbour(request, storage, small_chunks):
+    """An upload of another letter whose chunks lie right beside those of the attachment, before or behind them."""
+    made, chunks = make_attachment(DATA, "outra.pdf")
+    listed = replace(made.listed, id=AttachmentId(request.param * 16))
+    letter = LetterId(request.param * 16)
+    begin(storage, listed, letter=letter)
+    for position, chunk in enumerate(chunks):
+        storage.commit(Change(StoreChunk(MARIA, letter, listed.id, position, chunk), counter(52)))
+    return lambda: storage.incomplete(MARIA, letter, [listed]) == ()
+
+
+def test_uploads_beside_it_make_no_difference(storage, attachment, neighbour, sweep, database):
+    made, chunks = attachment
+    assert begin(storage, made.listed) == b"\x00"
+    put(storage, made.listed, 0, chunks[0])
+    assert begin(storage, made.listed) == b"\x01"
+    assert storage.incomplete(MARIA, LETTER, [made.listed])
+    database.uploads.update_many({"size": made.listed.size}, {"$set": {"stored": moments.to_datetime(LATE)}})
+    database.uploads.update_one({"letter": letter_key(MARIA, LETTER)}, {"$set": {"stored": moments.to_datetime(NOW)}})
+    assert sweep(LATE) == Swept(0, 0, 1)
+    assert database.chunks.count_documents({}) == 3
+    assert neighbour()
 
 
 def test_an_upload_is_begun_with_one_size(storage, attachment):

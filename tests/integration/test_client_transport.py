@@ -68,7 +68,7 @@ def transport(vhost: BrokerCorner) -> Iterator[Transport]:
 
 
 def test_forged_replies_are_ignored_and_the_answer_is_taken(vhost: BrokerCorner, transport: Transport):
-    with answering(vhost.worker(), lambda _: [b"", b"forged", b"\xff" * 1000, b"good"]) as seen:
+    with answering(vhost.worker(), lambda _: [b"\x00", b"forged", b"\xff" * 1000, b"good"]) as seen:
         assert transport.exchange(b"a request", only_good) == b"good"
     assert seen == [b"a request"]
     assert transport.ignored == 3

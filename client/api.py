@@ -34,6 +34,7 @@ from client.commands import (
     renew,
     send,
     status,
+    thread,
     verify,
     watch,
 )
@@ -55,6 +56,7 @@ from client.commands.register import Registered
 from client.commands.renew import Renewed
 from client.commands.send import Sent
 from client.commands.status import LetterStatus
+from client.commands.thread import ThreadLetter
 from client.commands.watch import Arrival
 from client.context import Context
 from client.errors import ClientError, boundary
@@ -173,6 +175,16 @@ class Repository:
         """
         with self._work():
             return send.send(self._context, to, body, subject, attachments)
+
+    def reply(self, letter: str, body: bytes, *, everybody: bool = False, subject: str | None = None) -> Sent:
+        """Answers a letter, without marking it read: to its author, with `everybody` to its other recipients too."""
+        with self._work():
+            return thread.reply(self._context, letter, body, everybody=everybody, subject=subject)
+
+    def thread(self, letter: str) -> tuple[ThreadLetter, ...]:
+        """The conversation that a letter belongs to, answers below what they answer."""
+        with self._work():
+            return thread.thread(self._context, letter)
 
     def read(self, letter: str, attachments: Path | None = None) -> ReadLetter:
         """A letter by its id or an unambiguous beginning of it; marks it read.

@@ -131,10 +131,12 @@ def draft(
     body: bytes,
     media_type: str = SUBJECT_MEDIA_TYPE,
     attachments: Sequence[Attachment] = (),
+    references: Sequence[Digest] = (),
 ) -> Draft:
     """A letter with fresh salts. Raises LimitExceeded before anything is signed.
 
-    A sender is among the recipients only when writing to nobody else: they have the copy anyway.
+    `references` are the digests of the letter documents that it answers, the answered one last. A sender is among the
+    recipients only when writing to nobody else: they have the copy anyway.
     """
     if len(body) > limits.BODY_BYTES:
         raise LimitExceeded(f"the body has {len(body)} bytes; the limit is {limits.BODY_BYTES}")
@@ -146,6 +148,8 @@ def draft(
         raise LimitExceeded(f"the subject has more than {limits.SUBJECT_BYTES} bytes")
     if len(to) > limits.RECIPIENTS:
         raise LimitExceeded(f"{len(to)} recipients; the limit is {limits.RECIPIENTS}")
+    if len(references) > documents.REFERENCES:
+        raise LimitExceeded(f"{len(references)} references; the limit is {documents.REFERENCES}")
     others = to - {sender.user} or to
     subject_salt, body_salt = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(SALT_BYTES)
     document = Letter(
@@ -157,7 +161,7 @@ def draft(
         subject=Part(SUBJECT_MEDIA_TYPE, len(subject_bytes), part_digest(subject_salt, subject_bytes)),
         body=Part(media_type, len(body), part_digest(body_salt, body)),
         attachments=tuple(each.part for each in attachments),
-        references=(),
+        references=tuple(references),
     )
     return Draft(documents.encode(document), document, subject, subject_salt, body, body_salt, tuple(attachments))
 

@@ -273,6 +273,30 @@ def send(
     return views.sent(run.repository.send(to, _read_body(file), subject))
 
 
+@command(app, "reply")
+def reply(
+    run: Run,
+    letter: Letter,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The body; - is standard input.")] = "-",
+    everybody: Annotated[bool, typer.Option("--all", help="To its other recipients too.")] = False,
+    subject: Annotated[
+        str | None, typer.Option(metavar="S", help="Another subject than that of the letter, as an answer.")
+    ] = None,
+) -> View:
+    """Answer a letter: to its author. Your signed letter names the one that it answers."""
+    from client.cli import views
+
+    return views.sent(run.repository.reply(letter, _read_body(file), everybody=everybody, subject=subject))
+
+
+@command(app, "thread")
+def thread(run: Run, letter: Letter) -> View:
+    """Show the conversation that a letter belongs to, by what the signed letters say that they answer."""
+    from client.cli import views
+
+    return views.thread(run.repository.thread(letter))
+
+
 @command(app, "read")
 def read(
     run: Run,

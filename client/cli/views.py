@@ -23,6 +23,7 @@ from client.commands.register import Registered
 from client.commands.renew import Renewed
 from client.commands.send import Sent
 from client.commands.status import LetterStatus, ReceiptStatus, Verdict
+from client.commands.thread import ThreadLetter
 from client.commands.watch import Arrival
 from client.errors import Check, ClientError, ExitCode
 from client.session import SessionInfo
@@ -280,6 +281,19 @@ def letters(found: Sequence[ListedLetter], *, only_new: bool) -> View:
     bad = any(not letter.good for letter in found)
     code = ExitCode.CHECK_FAILED if bad else ExitCode.OK
     return View({"letters": [_letter_json(letter) for letter in found]}, show, code)
+
+
+def thread(found: Sequence[ThreadLetter]) -> View:
+    def show(screen: Screen) -> None:
+        rows = []
+        for each in found:
+            name, who, subject, when, state = _letter_row(screen, each.letter)
+            gap = "(answers a letter that is not here) " if each.gap else ""
+            rows.append(("  " * each.depth + name, who, gap + subject, when, state))
+        screen.table(("letter", "from", "subject", "received", ""), rows)
+
+    data = [{**_letter_json(each.letter), "depth": each.depth, "gap": each.gap} for each in found]
+    return View({"letters": data}, show)
 
 
 _ARRIVED = {

@@ -11,15 +11,16 @@ from datetime import datetime
 
 from client import mailbox, naming, opening, session
 from client.context import Context
-from client.errors import Check
+from client.errors import Check, CheckFailed
 from client.identity import Registry
 from client.mailbox import Mailbox
 from client.naming import letter_name
 from client.opening import JudgedHead
+from client.state.chain import Link
 from client.state.session import LiveSession
 from crypto_core import commands
 from crypto_core.commands import BoxEntry
-from crypto_core.ids import UserId
+from crypto_core.ids import Digest, UserId
 from crypto_core.mailbox import EntryKind
 from crypto_core.moments import to_datetime
 
@@ -42,6 +43,8 @@ class ListedLetter:
     number: int
     good: bool
     checks: tuple[Check, ...]
+    document: Digest | None = None  #: SHA-256 of the signed document
+    references: tuple[Digest, ...] = ()  #: those of the letters that it answers, the answered one last
 
 
 def new(context: Context) -> tuple[ListedLetter, ...]:
@@ -57,6 +60,16 @@ def everything(context: Context) -> tuple[ListedLetter, ...]:
 def letters_after(context: Context, live: LiveSession, own: Mailbox, after: int) -> tuple[ListedLetter, ...]:
     """All letters received and sent after this entry, oldest first."""
     return _judged(context, live, own, _pages(own, unread_only=False, after=after))
+
+
+def judged_head(context: Context, live: LiveSession, own: Mailbox, link: Link) -> JudgedHead:
+    """One letter of the own chain, judged by its head; nothing is marked. Raises MailboxAlarm, CheckFailed."""
+    number = own.chain().links.index(link) + 1
+    found = [each for each in own.box(commands.All(number - 1, heads=True)).entries if each.entry.number == number]
+    if not found:
+        raise CheckFailed("The repository did not show the letter that was asked for.", action="Try again.")
+    with context.settings.waiting("the revocation lists"):
+        return opening.judge_head(context, live, Registry(context, live), found[0])
 
 
 def _list(context: Context, *, unread_only: bool) -> tuple[ListedLetter, ...]:
@@ -104,4 +117,6 @@ def _listed(own: Mailbox, head: JudgedHead, names: dict[naming.Key, str]) -> Lis
         number=head.entry.number,
         good=good,
         checks=head.checks,
+        document=head.opened.signed.digest if good and head.opened else None,
+        references=head.opened.letter.references if good and head.opened else (),
     )

@@ -22,7 +22,7 @@ from crypto_core import commands, ids, letter, sealed
 from crypto_core.commands import SendResult
 from crypto_core.documents import MailboxPosition, Party
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import UserId
+from crypto_core.ids import Digest, UserId
 from crypto_core.keys import SealingPublicKey
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from crypto_core.moments import to_datetime
@@ -53,11 +53,20 @@ class Sent:
     signed_with_signature_key: bool
 
 
-def send(context: Context, to: Sequence[str], body: bytes, subject: str = "", attachments: Sequence[Path] = ()) -> Sent:
+def send(
+    context: Context,
+    to: Sequence[str],
+    body: bytes,
+    subject: str = "",
+    attachments: Sequence[Path] = (),
+    *,
+    references: Sequence[Digest] = (),
+) -> Sent:
     """Sends `body` (bytes; text when it is UTF-8) and files to people, by id or confirmed name.
 
-    Interrupted before its end, the same call goes on with the attachments where it was. Raises NotFound, Ambiguous,
-    TooLarge before anything is signed; Unreachable when it is kept but not accepted yet.
+    `references`: the digests of the letter documents that it answers, the answered one last. Interrupted before its
+    end, the same call goes on with the attachments where it was. Raises NotFound, Ambiguous, TooLarge before anything
+    is signed; Unreachable when it is kept but not accepted yet.
     """
     if not to:
         raise Usage("A letter needs a recipient.", action="Name one: smr send --to WHO.")
@@ -79,6 +88,7 @@ def send(context: Context, to: Sequence[str], body: bytes, subject: str = "", at
             body,
             _media(body),
             beside.attachments,
+            references,
         )
         sent = _sign_and_send(context, live, draft, people)
         beside.end()

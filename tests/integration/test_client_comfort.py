@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import queue
@@ -19,16 +20,19 @@ from pymongo import MongoClient
 
 from broker_config.connection import connect
 from broker_config.private_process import free_ports
+from client import mailbox, naming
 from client.cli.screen import Screen
 from client.cli.views import findings
-from client.commands import doctor, watch
+from client.cli.views import thread as thread_view
+from client.commands import box, doctor, send, watch
 from client.commands.send import Sent
-from client.errors import ClientError, ExitCode, WrongPassphrase
+from client.errors import ClientError, ExitCode, NotFound, TooLarge, WrongPassphrase, boundary
 from client.session import require
 from client.settings import Settings, system_clock
 from client.state import files
 from client.state.home import Alarm
 from crypto_core import commands, limits
+from crypto_core.documents import REFERENCES
 from crypto_core.limits import DAY_MS, MINUTE_MS
 from pki import signers
 from pki.signers import CardSettings
@@ -434,3 +438,91 @@ def test_the_program_runs_a_command_for_each_and_ends_with_the_interrupt(maria, 
 def test_a_command_that_cannot_be_run_is_refused_at_once(maria, tmp_path, command):
     with program(maria, tmp_path, "watch", "--exec", command) as running:
         assert running.wait(PATIENCE) == ExitCode.USAGE
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bruno(stack: PrivateStack, known, maria, tmp_path_factory: pytest.TempPathFactory) -> Citizen:
+    made = make_citizen(stack, tmp_path_factory.mktemp("bruno"), "Bruno Antunes")
+    enrol(stack, made)
+    with maria.open() as repository:
+        repository.confirm(user_id(made), lambda _: True)
+    return made
+
+
+def test_answers_name_what_they_answer_and_go_to_whom_they_should(maria, joao, bruno, known):
+    with maria.open() as repository:
+        first = repository.send([known[1], user_id(bruno)], b"Quando?", subject="Ata")
+    with joao.open() as repository:
+        answer = repository.reply(first.letter_id, b"Hoje.")
+        assert [each.user.hex() for each in answer.to] == [known[0]]
+        to_all = repository.reply(first.letter_id, b"Hoje!", everybody=True, subject="Hoje")
+        assert {each.user.hex() for each in to_all.to} == {known[0], user_id(bruno)}
+    with maria.open() as repository:
+        again = repository.reply(answer.letter_id, b"Certo.")
+        found = repository.thread(first.letter_id)
+        # Each recipient has an own receipt.
+        assert {each.reader.hex() for each in repository.status(first.letter_id).receipts} == {
+            known[1],
+            user_id(bruno),
+        }
+        assert repository.thread(again.letter_id) == found
+    shown = [(each.letter.letter_id, each.letter.subject, each.depth, each.gap) for each in found]
+    assert shown == [
+        (first.letter_id, "Ata", 0, False),
+        (answer.letter_id, "Re: Ata", 1, False),
+        (again.letter_id, "Re: Ata", 2, False),
+        (to_all.letter_id, "Hoje", 1, False),
+    ]
+    own = views_of(found)
+    assert "    " + found[2].letter.name in own
+    with bruno.open() as repository:
+        own_letter = repository.reply(first.letter_id, b"Amanha.")
+        assert [each.letter.letter_id for each in repository.thread(own_letter.letter_id)] == [
+            first.letter_id,
+            to_all.letter_id,
+            own_letter.letter_id,
+        ]
+
+
+def views_of(found) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        thread_view(found).show(Screen(as_json=False))
+    return out.getvalue()
+
+
+def test_a_conversation_holds_together_where_a_letter_is_missing(maria, joao, bruno, known):
+    with maria.open() as repository:
+        first = repository.send([known[1]], b"1", subject="Entre nos")
+    with joao.open() as repository:
+        second = repository.reply(first.letter_id, b"2")
+    with maria.open() as repository:
+        found = box.judged_head(
+            repository._context,
+            require(repository._context),
+            own := mailbox.own_mailbox(repository._context, require(repository._context)),
+            naming.find_letter(own, second.letter_id),
+        )
+        head, _ = found.require()
+        references = (*head.letter.references, head.signed.digest)
+        third = send.send(repository._context, [user_id(bruno)], b"3", "Para ti", references=references)
+        assert len(repository.thread(third.letter_id)) == 3
+    with bruno.open() as repository:
+        (alone,) = repository.thread(third.letter_id)
+    assert alone.gap
+    assert "(answers a letter that is not here)" in views_of((alone,))
+
+
+def test_an_answer_to_an_own_letter_goes_to_its_readers_and_references_are_bounded(maria, known):
+    with maria.open() as repository:
+        first = repository.send([known[1]], b"1", subject="re: ata")
+        second = repository.reply(first.letter_id, b"2")
+        assert [each.user.hex() for each in second.to] == [known[1]]
+        assert repository.thread(second.letter_id)[1].letter.subject == "re: ata"
+        many = [bytes([number]) * 32 for number in range(REFERENCES + 1)]
+        with pytest.raises(TooLarge), boundary():
+            send.send(repository._context, [known[1]], b"3", references=many)
+        with pytest.raises(NotFound):
+            repository.reply("aaaa2222", b"4")

@@ -266,11 +266,18 @@ def send(
     to: Annotated[list[str], typer.Option(metavar="WHO", help="An id, or the name of a confirmed person. Repeatable.")],
     file: Annotated[str, typer.Argument(metavar="FILE", help="The body; - is standard input.")] = "-",
     subject: Annotated[str, typer.Option(metavar="S", help="The subject, sealed like the body.")] = "",
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A file beside the letter, up to 2 GiB. Repeatable; interrupted, the same command goes on.",
+        ),
+    ] = None,
 ) -> View:
     """Send a letter: signed with your card, sealed for its recipients and for you."""
     from client.cli import views
 
-    return views.sent(run.repository.send(to, _read_body(file), subject))
+    return views.sent(run.repository.send(to, _read_body(file), subject, attach or ()))
 
 
 @command(app, "reply")
@@ -302,6 +309,13 @@ def read(
     run: Run,
     letter: Letter,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the body to a new file.")] = None,
+    attachments: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Save the attachments in this folder, never over another file. Interrupted, the same command goes on.",
+        ),
+    ] = None,
     no_receipt: Annotated[bool, typer.Option("--no-receipt", help="Do not confirm to the sender.")] = False,
     former: FormerOption = None,
 ) -> View:
@@ -313,7 +327,7 @@ def read(
     if output is not None and output.exists():
         raise Usage(f"{output} exists already.", "It is never written over.", "Choose another name.")
     run.former = former
-    found = run.repository.read(letter)
+    found = run.repository.read(letter, attachments)
     if output is not None:
         _write_new(output, found.body)
     if not found.receipt_possible:

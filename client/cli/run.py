@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from client.cli.screen import Screen
     from client.cli.views import View
     from client.errors import ClientError
-    from client.settings import Settings
+    from client.settings import Settings, Transfer
 
 HomeOption = Annotated[
     Path | None,
@@ -123,11 +123,17 @@ class Run:
             pin=secrets.pin,
             risk_last_try=lambda: self.ask("One try of this card's PIN is left; a wrong PIN locks it. Go on?"),
             waiting=self.screen.waiting,
+            progress=self._transferred,
             memory=memory_folder(),
             former=self.former,
             reply_seconds=_seconds("SMR_REPLY_SECONDS", REPLY_SECONDS),
             allow_private_crl_hosts=os.environ.get("SMR_ALLOW_PRIVATE_CRL_HOSTS") == "1",
         )
+
+    def _transferred(self, transfer: Transfer) -> None:
+        from pki.display import safe_text
+
+        self.screen.transferred(safe_text(transfer.name), transfer.done, transfer.size)
 
     def ask(self, question: str) -> bool:
         """A question to the person; no, where nobody can be asked."""

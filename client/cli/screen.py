@@ -12,13 +12,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich import box
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SPINNER_AFTER_SECONDS: Final = 0.5  #: a shorter wait needs no word
 PIPE_COLUMNS: Final = 200
@@ -33,6 +36,7 @@ class Screen:
         self._out = _console(sys.stdout)
         self._err = _console(sys.stderr)
         self._status: Status | None = None
+        self._bar: Progress | None = None
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
 
@@ -96,20 +100,55 @@ class Screen:
             self.quiet()
             self._timer = None
 
+    def transferred(self, name: str, done: int, size: int) -> None:
+        """How far a transfer is (bytes), with its rate and the time left, if somebody looks."""
+        if self.as_json or not sys.stderr.isatty():
+            return
+        if self._bar is None and done < size:
+            self.quiet()
+            with self._lock:
+                self._bar = _bar(self._err, name, done, size)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done)
+            if done >= size:
+                self.quiet()
+
     def quiet(self) -> None:
-        """Takes the spinner away, before a question or when the wait is over."""
+        """Takes spinner and bar away, before a question or when the wait is over."""
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:
             if self._status is not None:
                 self._status.stop()
                 self._status = None
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
 
     def _show(self, what: str) -> None:
         with self._lock:
+            if self._bar is not None:
+                return  # a terminal shows one of both
             spinner = "dots" if _can_unicode(sys.stderr) else "line"
             self._status = Status(f"waiting for {what} ...", console=self._err, spinner=spinner)
             self._status.start()
+
+
+def _bar(console: Console, name: str, done: int, size: int) -> Progress:
+    # Imported here: few commands show a bar, and every one would start more slowly.
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    bar.add_task(name, total=size, completed=done)
+    bar.start()
+    return bar
 
 
 def moment(value: datetime) -> str:

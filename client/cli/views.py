@@ -17,7 +17,7 @@ from client.commands.init import Enrolled, Installed
 from client.commands.key import KeySummary
 from client.commands.people import FormerCard, FoundPerson
 from client.commands.proof import Contradiction, Judgement, KeptAlarm, Proof
-from client.commands.read import ReadLetter
+from client.commands.read import AttachedFile, ReadLetter
 from client.commands.receipt import ReceiptSent
 from client.commands.register import Registered
 from client.commands.renew import Renewed
@@ -348,6 +348,8 @@ def sent(found: Sent) -> View:
         key = "signature" if found.signed_with_signature_key else "authentication"
         screen.line(f"{screen.mark(True)} Letter {found.name} to {names}")
         screen.line(f"  accepted {moment(found.accepted_at)}, mailbox entry {found.number}, signed with the {key} key")
+        if found.attachments:
+            screen.line(f"  with {found.attachments} attachment{'s' if found.attachments > 1 else ''}")
 
     return View(
         {
@@ -358,6 +360,7 @@ def sent(found: Sent) -> View:
             "accepted_at": json_moment(found.accepted_at),
             "number": found.number,
             "signed_with": "signature" if found.signed_with_signature_key else "authentication",
+            "attachments": found.attachments,
         },
         show,
     )
@@ -393,6 +396,7 @@ def read_letter(found: ReadLetter, outcome: ReceiptOutcome, output: str | None) 
         else:
             screen.line(safe_text(text, multiline=True))
         screen.line()
+        _show_attachments(screen, found.attachments)
         _show_outcome(screen, outcome)
 
     code = outcome.error.exit_code if outcome.error else ExitCode.OK
@@ -408,6 +412,15 @@ def read_letter(found: ReadLetter, outcome: ReceiptOutcome, output: str | None) 
             "body": text if output is None else None,
             "body_base64": base64.b64encode(found.body).decode("ascii") if text is None and output is None else None,
             "output": output,
+            "attachments": [
+                {
+                    "name": each.name,
+                    "media_type": each.media_type,
+                    "size": each.size,
+                    "path": str(each.path) if each.path else None,
+                }
+                for each in found.attachments
+            ],
             "sent_at": json_moment(found.claimed_at),
             "received_at": json_moment(found.received_at),
             "number": found.number,
@@ -417,6 +430,15 @@ def read_letter(found: ReadLetter, outcome: ReceiptOutcome, output: str | None) 
         show,
         code,
     )
+
+
+def _show_attachments(screen: Screen, attachments: Sequence[AttachedFile]) -> None:
+    for each in attachments:
+        what = f"{safe_text(each.name)} ({each.size} bytes, {safe_text(each.media_type)})"
+        saved = f"saved as {safe_text(str(each.path))}" if each.path else "not saved: use --attachments DIR"
+        screen.line(f"  Attachment  {what}, {saved}")
+    if attachments:
+        screen.line()
 
 
 def receipt(found: ReceiptSent) -> View:

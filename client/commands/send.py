@@ -51,6 +51,7 @@ class Sent:
     accepted_at: datetime
     number: int
     signed_with_signature_key: bool
+    attachments: int = 0
 
 
 def send(
@@ -92,7 +93,7 @@ def send(
         )
         sent = _sign_and_send(context, live, draft, people)
         beside.end()
-    return _sent(context, live, sent, people, own.signs_with_signature_key)
+    return _sent(context, live, sent, people, own.signs_with_signature_key, len(attachments))
 
 
 def _sign_and_send(
@@ -172,7 +173,12 @@ def _require_recorded(own: mailbox.Mailbox, stored: SealedObject, number: int) -
 
 
 def _sent(
-    context: Context, live: LiveSession, sent: SentLetter, people: Sequence[VerifiedPerson], with_signature_key: bool
+    context: Context,
+    live: LiveSession,
+    sent: SentLetter,
+    people: Sequence[VerifiedPerson],
+    with_signature_key: bool,
+    attachments: int,
 ) -> Sent:
     own = mailbox.own_mailbox(context, live)
     names = naming.short_names(own.chain().links)
@@ -184,6 +190,7 @@ def _sent(
         accepted_at=to_datetime(sent.accepted),
         number=own.head_of(sent.heads[0], own.owner).number,
         signed_with_signature_key=with_signature_key,
+        attachments=attachments,
     )
 
 

@@ -153,6 +153,29 @@ def test_bytes_go_to_a_new_file_only(maria: Person, joao: Person, tmp_path: Path
     assert joao.json("read", sent)["body_base64"]
 
 
+def test_files_beside_a_letter(maria: Person, joao: Person, tmp_path: Path):
+    folder = tmp_path / "anexos"
+    paths = [tmp_path / "ata.pdf", tmp_path / "lista \x1b[31m.txt"]
+    for number, path in enumerate(paths):
+        path.write_bytes(os.urandom(700_000 * number + 10))
+    attached = [each for path in paths for each in ("--attach", str(path))]
+    sent = maria.json("send", "--to", "João Sá", *attached, stdin=b"Segue em anexo.")
+    assert sent["attachments"] == 2
+    listed = joao.smr("read", sent["letter_id"], "--no-receipt")
+    assert "Attachment  ata.pdf (10 bytes, application/pdf), not saved: use --attachments DIR" in listed.stdout.decode()
+    assert b"\x1b[31m" not in listed.stdout
+    saved = joao.json("read", sent["letter_id"], "--attachments", str(folder))
+    contents = [path.read_bytes() for path in paths]
+    assert [(each["name"], each["size"]) for each in saved["attachments"]] == [
+        (path.name, len(content)) for path, content in zip(paths, contents, strict=True)
+    ]
+    assert [Path(each["path"]).read_bytes() for each in saved["attachments"]] == contents
+    assert {each.name for each in folder.iterdir()} == {"ata.pdf", "lista [31m.txt"}
+    shown = joao.smr("read", sent["letter_id"], "--attachments", str(folder))
+    assert f"saved as {folder / 'ata.pdf'}" in shown.stdout.decode()
+    assert maria.json("send", "--to", "João Sá", "--attach", str(tmp_path / "none"), code=ExitCode.NOT_FOUND)["error"]
+
+
 def test_a_letter_cannot_steer_the_terminal(maria: Person, joao: Person):
     evil = "antes\x1b]0;owned\x07\x1b[2Jdepois\u202e"
     sent = maria.json("send", "--to", joao.id, "--subject", "a\x1b[31mb", stdin=evil.encode())["letter_id"]

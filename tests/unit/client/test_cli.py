@@ -46,6 +46,35 @@ def test_without_unicode_marks_are_words_and_names_are_escapes(monkeypatch: pyte
     assert raw.getvalue().decode("ascii").startswith("[ok] [FAILED] Jo\\xe3o\n")
 
 
+class Terminal(io.StringIO):
+    """A stream that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("as_json", "shown"), [(False, True), (True, False)])
+def test_a_transfer_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, as_json: bool, shown: bool):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    screen = Screen(as_json=as_json)
+    for done in (0, 512 * 1024, 1024 * 1024):
+        screen.transferred("[red]ata.pdf", done, 1024 * 1024)
+    assert ("[red]ata.pdf" in terminal.getvalue()) is shown
+    assert ("MiB" in terminal.getvalue()) is shown
+    with screen.waiting("the repository"):  # the bar is gone: a spinner may follow
+        pass
+    screen.transferred("vazio.txt", 0, 0)
+    assert "vazio" not in terminal.getvalue()
+
+
+def test_a_transfer_into_a_pipe_shows_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stderr", pipe := io.StringIO())
+    Screen(as_json=False).transferred("ata.pdf", 0, 10)
+    assert not pipe.getvalue()
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "code"),
     [

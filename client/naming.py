@@ -37,6 +37,11 @@ def letter_name(letter: LetterId) -> str:
     return base32(letter, LETTER_CHARACTERS)
 
 
+def full_name(letter_id: str, author: UserId) -> str:
+    """What names exactly one letter, whatever ids others chose: its whole id, and its author's."""
+    return f"{letter_id}@{author.hex()}"
+
+
 def short_names(links: Sequence[Link]) -> dict[Key, str]:
     """The shortest unambiguous name of each letter of a mailbox."""
     keys = {(link.author, link.letter) for link in links if link.kind in _LETTERS}

@@ -338,7 +338,7 @@ def read(
         outcome = ReceiptOutcome("declined")
     else:
         try:
-            run.repository.send_receipt(f"{found.letter_id}@{found.author.hex()}")
+            run.repository.send_receipt(found.full_name)
             outcome = ReceiptOutcome("sent")
         except ClientError as error:
             outcome = ReceiptOutcome("failed", error)

@@ -46,6 +46,11 @@ class ListedLetter:
     document: Digest | None = None  #: SHA-256 of the signed document
     references: tuple[Digest, ...] = ()  #: those of the letters that it answers, the answered one last
 
+    @property
+    def full_name(self) -> str:
+        """What names exactly this letter, wherever the library asks for one."""
+        return naming.full_name(self.letter_id, self.author)
+
 
 def new(context: Context) -> tuple[ListedLetter, ...]:
     """The letters that were not read yet, oldest first."""

@@ -59,6 +59,11 @@ class ReadLetter:
     receipt_sent: bool
     attachments: tuple[AttachedFile, ...] = ()
 
+    @property
+    def full_name(self) -> str:
+        """What names exactly this letter, wherever the library asks for one."""
+        return naming.full_name(self.letter_id, self.author)
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:

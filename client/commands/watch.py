@@ -23,7 +23,7 @@ from client.commands.status import ReceiptStatus, Verdict
 from client.context import Context
 from client.errors import CheckFailed, ClientError, MailboxAlarm, Unreachable, boundary
 from client.mailbox import Mailbox
-from client.naming import Key, letter_name, short_names
+from client.naming import Key, full_name, letter_name, short_names
 from client.state.chain import Link
 from client.state.session import LiveSession
 from crypto_core import commands, limits
@@ -176,7 +176,7 @@ class _Watch:
         """The receipt as `status` judges it, or why it could not be."""
         try:
             with boundary():
-                found = status.status(self._context, f"{letter_name(link.letter)}@{own.owner.hex()}")
+                found = status.status(self._context, full_name(letter_name(link.letter), own.owner))
         except (Unreachable, MailboxAlarm):
             raise
         except CheckFailed as error:

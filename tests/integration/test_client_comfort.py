@@ -8,6 +8,7 @@ import io
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -526,3 +527,58 @@ def test_an_answer_to_an_own_letter_goes_to_its_readers_and_references_are_bound
             send.send(repository._context, [known[1]], b"3", references=many)
         with pytest.raises(NotFound):
             repository.reply("aaaa2222", b"4")
+
+
+# --- docs/LIBRARY.md --------------------------------------------------------------------------------------------------
+
+LIBRARY = Path(__file__).parents[2] / "docs" / "LIBRARY.md"
+
+
+def test_the_examples_of_the_library_page_do_what_they_say(stack, joao, known, tmp_path_factory, capsys):
+    ana = make_citizen(stack, tmp_path_factory.mktemp("ana"), "Ana Ferreira")
+    enrol(stack, ana)
+    with joao.open() as repository:
+        repository.confirm(user_id(ana), lambda _: True)
+        repository.send([user_id(ana)], b"Bom dia.", subject="Para ler")
+    page = LIBRARY.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 8
+    names = {
+        "home": ana.settings.home,
+        "card": ana.card.settings,
+        "ask_passphrase": ana.settings.passphrase,
+        "ask_pin": ana.settings.pin,
+    }
+    ended = threading.Event()
+
+    def answer() -> None:
+        while not ended.wait(2.0):
+            write_to(joao, user_id(ana), "A seguir")
+
+    writing = threading.Thread(target=answer, daemon=True)
+    try:
+        for number, block in enumerate(blocks):
+            if "repository.watch" in block:
+                writing.start()
+            line = page[: page.index(block)].count("\n")
+            exec(compile("\n" * line + block, str(LIBRARY), "exec"), names)
+            if number == 0:
+                # Revocation lists of the tests are on this machine, which real ones never are.
+                names["settings"] = dataclasses.replace(
+                    names["settings"], allow_private_crl_hosts=True, memory=ana.settings.memory
+                )
+    finally:
+        ended.set()
+        if writing.ident is not None:
+            writing.join(PATIENCE)
+    shown = capsys.readouterr().out
+    expected = (
+        "open for",
+        "accepted at",
+        "João Sá Para ler Bom dia.",
+        "from João Sá A seguir",
+        "Re: A seguir",
+        "smr list",
+    )
+    for wanted in expected:
+        assert wanted in shown, shown

@@ -23,8 +23,10 @@ from client.commands import block as block_command
 from client.commands import (
     box,
     card,
+    choose,
     doctor,
     export,
+    history,
     key,
     pending,
     proof,
@@ -43,8 +45,10 @@ from client.commands import people as people_command
 from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardsReport
+from client.commands.choose import Refused, SignatureRequest
 from client.commands.doctor import Finding
 from client.commands.export import Exported
+from client.commands.history import LetterHistory
 from client.commands.init import Enrolled, Installed, OperatorRoot
 from client.commands.key import KeySummary
 from client.commands.pending import Resumed
@@ -168,13 +172,22 @@ class Repository:
             pass
         return watch.watch(self._context, seconds, stopped, trouble)
 
-    def send(self, to: Sequence[str], body: bytes, subject: str = "", attachments: Sequence[Path] = ()) -> Sent:
+    def send(
+        self,
+        to: Sequence[str],
+        body: bytes,
+        subject: str = "",
+        attachments: Sequence[Path] = (),
+        *,
+        sign_for_days: int | None = None,
+    ) -> Sent:
         """Sends a letter to people, each by exact id or confirmed name, with files beside it.
 
-        Interrupted before its end, the same call goes on with the files where it was.
+        With `sign_for_days` it opens for each of them when they sign for it, within so many days. Interrupted before
+        its end, the same call goes on with the files where it was.
         """
         with self._work():
-            return send.send(self._context, to, body, subject, attachments)
+            return send.send(self._context, to, body, subject, attachments, sign_for_days=sign_for_days)
 
     def reply(self, letter: str, body: bytes, *, everybody: bool = False, subject: str | None = None) -> Sent:
         """Answers a letter, without marking it read: to its author, with `everybody` to its other recipients too."""
@@ -186,13 +199,25 @@ class Repository:
         with self._work():
             return thread.thread(self._context, letter)
 
-    def read(self, letter: str, attachments: Path | None = None) -> ReadLetter:
+    def read(
+        self,
+        letter: str,
+        attachments: Path | None = None,
+        *,
+        sign: Callable[[SignatureRequest], bool] = lambda _: False,
+    ) -> ReadLetter:
         """A letter by its id or an unambiguous beginning of it; marks it read.
 
         Saves its attachments in the folder `attachments`, never over another file. Interrupted, the same call goes on.
+        `sign` is asked whether to sign for a letter that opens against a signature; nobody signs by default.
         """
         with self._work():
-            return read.read(self._context, letter, attachments)
+            return read.read(self._context, letter, attachments, sign)
+
+    def refuse(self, letter: str, reason: str = "") -> Refused:
+        """Signs that a letter which asks for a signature is not taken. Its sender alone reads the reason."""
+        with self._work():
+            return choose.refuse(self._context, letter, reason)
 
     def send_receipt(self, letter: str) -> ReceiptSent:
         """Confirms to its sender a letter that was opened here."""
@@ -203,6 +228,11 @@ class Repository:
         """What became of an own letter: acceptance and every receipt, verified now."""
         with self._work():
             return status.status(self._context, letter)
+
+    def letter_history(self, letter: str) -> LetterHistory:
+        """What became of a letter that was sent or received, event by event."""
+        with self._work():
+            return history.history(self._context, letter)
 
     def open_session(self) -> SessionInfo:
         """A new session, with one PIN and one passphrase for the next hours."""

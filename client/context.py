@@ -47,6 +47,8 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
     commands.Send: commands.SendResult,
     commands.Recv: commands.RecvResult,
     commands.Receipt: commands.ReceiptResult,
+    commands.Accept: commands.ChoiceResult,
+    commands.Refuse: commands.ChoiceResult,
     commands.Status: commands.StatusResult,
     commands.Evidence: commands.EvidenceResult,
     commands.Block: commands.BlockResult,

@@ -78,7 +78,7 @@ class Mailbox:
             found = entry.hash(self._session.repository, self.owner, chain.hash_at(entry.number - 1))
             if found != chain.hash_at(entry.number):
                 raise self._alarm(f"entry {entry.number} is shown otherwise than it was recorded", chain, b"")
-            if box.view is not None and box.view.object_hash != entry.object:
+            if box.object_hash not in (None, entry.object):
                 raise self._alarm(f"entry {entry.number} comes with another letter than was recorded", chain, b"")
 
     def require_all(

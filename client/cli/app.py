@@ -24,6 +24,7 @@ from client.cli.run import (
 
 if TYPE_CHECKING:
     from client.cli.views import View
+    from client.commands.choose import SignatureRequest
     from client.commands.init import Installed, OperatorRoot
 
 _EPILOG: Final = (
@@ -161,12 +162,22 @@ def renew(
 
 @command(app, "history")
 def history(
-    run: Run, who: Annotated[str, typer.Argument(metavar="WHO", help="An id, or the name of a confirmed person.")]
+    run: Run,
+    what: Annotated[
+        str, typer.Argument(metavar="LETTER|WHO", help="The id of a letter or its beginning, or a person's id or name.")
+    ],
 ) -> View:
-    """Show a person's cards, the earlier ones too; each renewal is verified here."""
+    """Show what became of a letter, event by event; or a person's cards, the earlier ones too. All is verified here."""
     from client.cli import views
+    from client.errors import Ambiguous, NotFound, Usage
 
-    return views.history(run.repository.history(who))
+    # A letter first; what names none is a person. A beginning that fits several letters is neither.
+    try:
+        return views.letter_history(run.repository.letter_history(what))
+    except Ambiguous:
+        raise
+    except (NotFound, Usage):
+        return views.history(run.repository.history(what))
 
 
 @command(app, "people")
@@ -273,11 +284,22 @@ def send(
             help="A file beside the letter, up to 2 GiB. Repeatable; interrupted, the same command goes on.",
         ),
     ] = None,
+    sign_for: Annotated[
+        bool, typer.Option("--sign-for", help="It opens for each recipient when their card signs for it.")
+    ] = False,
+    expires: Annotated[
+        int | None, typer.Option(metavar="DAYS", help="How long it waits for their signatures; 30 days by default.")
+    ] = None,
 ) -> View:
     """Send a letter: signed with your card, sealed for its recipients and for you."""
     from client.cli import views
+    from client.commands.send import SIGN_FOR_DAYS
+    from client.errors import Usage
 
-    return views.sent(run.repository.send(to, _read_body(file), subject, attach or ()))
+    if expires is not None and not sign_for:
+        raise Usage("Only a letter that is to be signed for expires.", action="Add --sign-for, or leave --expires out.")
+    days = (SIGN_FOR_DAYS if expires is None else expires) if sign_for else None
+    return views.sent(run.repository.send(to, _read_body(file), subject, attach or (), sign_for_days=days))
 
 
 @command(app, "reply")
@@ -317,17 +339,26 @@ def read(
         ),
     ] = None,
     no_receipt: Annotated[bool, typer.Option("--no-receipt", help="Do not confirm to the sender.")] = False,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Sign for it without being asked, if it opens against your signature.")
+    ] = False,
     former: FormerOption = None,
 ) -> View:
-    """Read a letter, and confirm it to its sender unless declined."""
+    """Read a letter, and confirm it to its sender unless declined. Asks before it signs for one."""
     from client.cli import views
     from client.cli.views import ReceiptOutcome
     from client.errors import ClientError, Usage
 
     if output is not None and output.exists():
         raise Usage(f"{output} exists already.", "It is never written over.", "Choose another name.")
+
+    def sign(request: SignatureRequest) -> bool:
+        for name, value in views.signature_lines(request):
+            run.screen.note(f"  {name:<9} {value}")
+        return accept or run.ask("It opens when you sign for it, and the sender gets your signature. Sign?")
+
     run.former = former
-    found = run.repository.read(letter, attachments)
+    found = run.repository.read(letter, attachments, sign=sign)
     if output is not None:
         _write_new(output, found.body)
     if not found.receipt_possible:
@@ -343,6 +374,18 @@ def read(
         except ClientError as error:
             outcome = ReceiptOutcome("failed", error)
     return views.read_letter(found, outcome, str(output) if output else None)
+
+
+@command(app, "refuse")
+def refuse(
+    run: Run,
+    letter: Letter,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; only the sender can read it.")] = "",
+) -> View:
+    """Sign that you do not take a letter which asks for your signature. That cannot be undone."""
+    from client.cli import views
+
+    return views.refused(run.repository.refuse(letter, reason))
 
 
 @command(app, "receipt")

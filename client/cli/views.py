@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from client.cli.screen import Screen, json_moment, moment
 from client.commands.block import BlockedPerson
-from client.commands.box import ListedLetter
+from client.commands.box import ListedLetter, Signature
 from client.commands.card import CardReport, CardsReport
+from client.commands.choose import Refused, SignatureRequest
 from client.commands.doctor import Finding
 from client.commands.export import Exported
+from client.commands.history import By, Event, LetterHistory
 from client.commands.init import Enrolled, Installed
 from client.commands.key import KeySummary
 from client.commands.people import FormerCard, FoundPerson
@@ -22,7 +25,7 @@ from client.commands.receipt import ReceiptSent
 from client.commands.register import Registered
 from client.commands.renew import Renewed
 from client.commands.send import Sent
-from client.commands.status import LetterStatus, ReceiptStatus, Verdict
+from client.commands.status import ChoiceStatus, LetterStatus, ReceiptStatus, Signing, Verdict
 from client.commands.thread import ThreadLetter
 from client.commands.watch import Arrival
 from client.errors import Check, ClientError, ExitCode
@@ -174,6 +177,57 @@ def history(found: FoundPerson) -> View:
             screen.line("This is the first card: it renews none.")
 
     return View(person_json(found), show)
+
+
+_EVENTS = {
+    Event.SUBMISSION_ACCEPTANCE: "accepted by the repository",
+    Event.NOTIFICATION_FOR_ACCEPTANCE: "asked for a signature",
+    Event.CONSIGNMENT_ACCEPTANCE: "signed for",
+    Event.CONSIGNMENT_REJECTION: "refused",
+    Event.ACCEPTANCE_REJECTION_EXPIRY: "not signed for in time",
+    Event.CONTENT_CONSIGNMENT: "delivered",
+    Event.CONTENT_HANDOVER: "read",
+}
+_STANDS_FOR = {By.REPOSITORY: "the repository signed", By.CARD: "their Citizen Card signed"}
+
+
+def letter_history(found: LetterHistory) -> View:
+    def show(screen: Screen) -> None:
+        screen.line(
+            f"  Letter {found.letter_id}: {safe_text(found.subject)}" if found.mine else f"  Letter {found.letter_id}"
+        )
+        for each in found.moments:
+            who = "you" if each.by is By.CARD and not found.mine else shown_name(each.who_name)
+            what = _EVENTS[each.event] + (f" by {who}" if each.by is By.CARD and who else f", {who}" if who else "")
+            signed = "your Citizen Card signed" if who == "you" else _STANDS_FOR[each.by]
+            screen.line(f"  {screen.mark(each.good)} {moment(each.at)}  {what}  ({signed})", "" if each.good else "red")
+            if each.detail:
+                screen.line(f"      {safe_text(each.detail)}")
+        for user in found.waiting:
+            until = f" (until {moment(found.expires_at)})" if found.expires_at else ""
+            screen.line(f"  {screen.mark(None)} not signed for yet by {user.hex()[:12]}...{until}")
+
+    data = {
+        "letter_id": found.letter_id,
+        "mine": found.mine,
+        "subject": found.subject or None,
+        "events": [
+            {
+                "event": each.event.value,
+                "at": json_moment(each.at),
+                "who": each.who.hex(),
+                "who_name": each.who_name or None,
+                "by": each.by.value,
+                "verified": each.good,
+                "detail": each.detail or None,
+            }
+            for each in found.moments
+        ],
+        "waiting": [user.hex() for user in found.waiting],
+        "expires_at": json_moment(found.expires_at),
+    }
+    good = all(each.good for each in found.moments)
+    return View(data, show, ExitCode.OK if good else ExitCode.CHECK_FAILED)
 
 
 def people(found: Sequence[FoundPerson]) -> View:
@@ -350,6 +404,8 @@ def sent(found: Sent) -> View:
         screen.line(f"  accepted {moment(found.accepted_at)}, mailbox entry {found.number}, signed with the {key} key")
         if found.attachments:
             screen.line(f"  with {found.attachments} attachment{'s' if found.attachments > 1 else ''}")
+        if found.expires_at is not None:
+            screen.line(f"  opens against a signature of each recipient, until {moment(found.expires_at)}")
 
     return View(
         {
@@ -361,6 +417,38 @@ def sent(found: Sent) -> View:
             "number": found.number,
             "signed_with": "signature" if found.signed_with_signature_key else "authentication",
             "attachments": found.attachments,
+            "expires_at": json_moment(found.expires_at),
+        },
+        show,
+    )
+
+
+def signature_lines(found: SignatureRequest) -> list[tuple[str, str]]:
+    """Who asks for a signature for what, for a person to decide."""
+    card = f"{found.civil_number}, card valid until {found.card_valid_until:%Y-%m-%d}"
+    others = f", and of {len(found.to) - 1} more" if len(found.to) > 1 else ""
+    return [
+        ("From", f"{shown_name(found.author_name)} ({card})"),
+        ("Asks for", f"your signature for letter {found.letter_id}{others}"),
+        ("Sent", f"{moment(found.sent_at)}, received {moment(found.received_at)}"),
+        ("Until", moment(found.expires_at)),
+        ("Checked", "; ".join(safe_text(check.meaning) for check in found.checks)),
+    ]
+
+
+def refused(found: Refused) -> View:
+    def show(screen: Screen) -> None:
+        who = shown_name(found.to_name) or found.to.hex()
+        screen.line(f"{screen.mark(True)} You refused letter {found.letter_id} of {who} ({moment(found.refused_at)}).")
+        screen.line("  Your card signed that; nobody can open it with your part of the key any more.")
+
+    return View(
+        {
+            "letter_id": found.letter_id,
+            "from": found.to.hex(),
+            "from_name": found.to_name,
+            "refused_at": json_moment(found.refused_at),
+            "reason": found.reason or None,
         },
         show,
     )
@@ -462,10 +550,17 @@ def status(found: LetterStatus) -> View:
         screen.line(f"  Letter {found.letter_id}, sent {moment(found.sent_at)}: {safe_text(found.subject)}")
         accepted = f"accepted by the repository  {moment(found.accepted_at)}  mailbox entry {found.number}"
         screen.line(f"  {screen.mark(True)} {accepted}")
+        for choice in found.choices:
+            _show_choice(screen, choice, found.expires_at)
+        # Of those who have to sign first, only who has can have read it.
+        signed = {each.reader for each in found.choices if each.verdict is Signing.ACCEPTED}
         for each in found.receipts:
-            _show_receipt(screen, each)
+            if found.expires_at is None or each.reader in signed:
+                _show_receipt(screen, each)
 
-    failed = any(each.verdict is Verdict.FAILED for each in found.receipts)
+    failed = any(each.verdict is Verdict.FAILED for each in found.receipts) or any(
+        each.verdict is Signing.FAILED for each in found.choices
+    )
     return View(
         {
             "letter_id": found.letter_id,
@@ -476,6 +571,20 @@ def status(found: LetterStatus) -> View:
             "number": found.number,
             "checks": checks_json(found.checks),
             "receipts": [_receipt_json(each) for each in found.receipts],
+            "entry": found.entry.hex(),
+            "expires_at": json_moment(found.expires_at),
+            "choices": [
+                {
+                    "reader": each.reader.hex(),
+                    "reader_name": each.reader_name or None,
+                    "verdict": each.verdict.value,
+                    "signed_at": json_moment(each.signed_at),
+                    "recorded_at": json_moment(each.recorded_at),
+                    "reason": each.reason or None,
+                    "checks": checks_json(each.checks),
+                }
+                for each in found.choices
+            ],
         },
         show,
         ExitCode.CHECK_FAILED if failed else ExitCode.OK,
@@ -732,6 +841,27 @@ def _show_receipt(screen: Screen, found: ReceiptStatus) -> None:
         screen.line(f"  {screen.mark(None)} not confirmed by {who}: no receipt (it may have been read all the same)")
 
 
+def _show_choice(screen: Screen, found: ChoiceStatus, expires_at: datetime | None) -> None:
+    who = shown_name(found.reader_name) or found.reader.hex()
+    when = moment(found.recorded_at) if found.recorded_at else ""
+    match found.verdict:
+        case Signing.ACCEPTED:
+            screen.line(f"  {screen.mark(True)} signed for by {who}  {when}  by their Citizen Card, verified now")
+        case Signing.REFUSED:
+            why = f": {safe_text(found.reason)}" if found.reason else ""
+            screen.line(f"  {screen.mark(True)} refused by {who}  {when}  by their Citizen Card, verified now{why}")
+        case Signing.EXPIRED:
+            screen.line(f"  {screen.mark(None)} not signed for by {who} in time, recorded {when}")
+        case Signing.WAITING:
+            until = f" (until {moment(expires_at)})" if expires_at else ""
+            screen.line(f"  {screen.mark(None)} not signed for by {who} yet{until}")
+        case Signing.FAILED:
+            screen.line(f"  {screen.mark(False)} what is said of {who}'s signature does not hold.", "red")
+            for check in found.checks:
+                if not check.passed:
+                    screen.line(f"      {check.name}: {safe_text(check.reason)}")
+
+
 def _as_text(found: ReadLetter) -> str | None:
     try:
         return found.body.decode("utf-8")
@@ -739,15 +869,27 @@ def _as_text(found: ReadLetter) -> str | None:
         return None
 
 
+#: State and subject of a letter that has not opened.
+_UNOPENED = {
+    Signature.WAITING: ("sign-for", "(opens when you sign)"),
+    Signature.REFUSED: ("refused", "(you refused to sign for it)"),
+    Signature.EXPIRED: ("expired", "(not signed for in time)"),
+}
+
+
 def _letter_row(screen: Screen, letter: ListedLetter) -> tuple[str, str, str, str, str]:
     if not letter.good:
         return letter.name, "(not verified)", "(refused by a check)", moment(letter.received_at), screen.mark(False)
     state = "sent" if letter.sent_by_me else "read" if letter.read else "new"
     dot = "● " if screen.unicode and state == "new" else ""
+    subject = safe_text(letter.subject)
+    if letter.signature in _UNOPENED:
+        state, subject = _UNOPENED[letter.signature]
+        dot = "✍ " if screen.unicode and letter.signature is Signature.WAITING else ""
     return (
         letter.name,
         "you" if letter.sent_by_me else shown_name(letter.author_name),
-        safe_text(letter.subject),
+        subject,
         moment(letter.received_at),
         dot + state,
     )
@@ -761,11 +903,13 @@ def _letter_json(letter: ListedLetter) -> dict[str, Any]:
         "from": letter.author.hex(),
         "from_name": letter.author_name or None,
         "to": [user.hex() for user in letter.to],
-        "subject": letter.subject if letter.good else None,
+        "subject": letter.subject if letter.good and letter.signature not in _UNOPENED else None,
         "received_at": json_moment(letter.received_at),
         "read": letter.read,
         "number": letter.number,
         "verified": letter.good,
+        "signature": letter.signature.value,
+        "expires_at": json_moment(letter.expires_at),
         "checks": checks_json(letter.checks),
     }
 

@@ -5,6 +5,7 @@ ALL must show every letter of the chain. Whether one was read is the repository'
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,11 +21,21 @@ from client.state.chain import Link
 from client.state.session import LiveSession
 from crypto_core import commands
 from crypto_core.commands import BoxEntry
-from crypto_core.ids import Digest, UserId
+from crypto_core.ids import Digest, Milliseconds, UserId
 from crypto_core.mailbox import EntryKind
 from crypto_core.moments import to_datetime
 
 _LETTERS = (EntryKind.RECEIVED, EntryKind.SENT)
+
+
+class Signature(enum.Enum):
+    """What a letter wants of its reader's card before it opens."""
+
+    NONE = "none"  #: nothing: a plain letter, or one of the citizen's own
+    WAITING = "waiting"  #: it opens when its reader signs
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,8 @@ class ListedLetter:
     checks: tuple[Check, ...]
     document: Digest | None = None  #: SHA-256 of the signed document
     references: tuple[Digest, ...] = ()  #: those of the letters that it answers, the answered one last
+    signature: Signature = Signature.NONE
+    expires_at: datetime | None = None  #: until when it can be signed for
 
     @property
     def full_name(self) -> str:
@@ -88,7 +101,7 @@ def _judged(context: Context, live: LiveSession, own: Mailbox, boxes: Sequence[B
     with context.settings.waiting("the revocation lists"):
         judged = [opening.judge_head(context, live, registry, box) for box in boxes]
     names = naming.short_names(own.chain().links)
-    return tuple(_listed(own, head, names) for head in judged)
+    return tuple(_listed(own, head, names, context.now()) for head in judged)
 
 
 def _pages(own: Mailbox, *, unread_only: bool, after: int = 0) -> list[BoxEntry]:
@@ -106,9 +119,17 @@ def _pages(own: Mailbox, *, unread_only: bool, after: int = 0) -> list[BoxEntry]
     return found
 
 
-def _listed(own: Mailbox, head: JudgedHead, names: dict[naming.Key, str]) -> ListedLetter:
+def _signature(head: JudgedHead, own: Mailbox, now: Milliseconds) -> Signature:
+    if head.slip is None or head.entry.routing.author == own.owner:
+        return Signature.NONE
+    if head.choice is not None:
+        return Signature(head.choice.value)
+    return Signature.EXPIRED if now >= head.slip.expires else Signature.WAITING
+
+
+def _listed(own: Mailbox, head: JudgedHead, names: dict[naming.Key, str], now: Milliseconds) -> ListedLetter:
     routing = head.entry.routing
-    good = head.good and head.opened is not None and head.sender is not None
+    good = head.good and (head.waits or head.opened is not None) and head.sender is not None
     return ListedLetter(
         letter_id=letter_name(routing.letter),
         name=names.get((routing.author, routing.letter), letter_name(routing.letter)),
@@ -124,4 +145,6 @@ def _listed(own: Mailbox, head: JudgedHead, names: dict[naming.Key, str]) -> Lis
         checks=head.checks,
         document=head.opened.signed.digest if good and head.opened else None,
         references=head.opened.letter.references if good and head.opened else (),
+        signature=_signature(head, own, now),
+        expires_at=to_datetime(head.slip.expires) if head.slip else None,
     )

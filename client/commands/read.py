@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from client import downloads, mailbox, naming, opening, session
+from client.commands import choose
+from client.commands.choose import SignatureRequest
 from client.context import Context
 from client.errors import Check, CheckFailed, MailboxAlarm, NotAllowed
 from client.identity import Registry
@@ -75,15 +78,21 @@ class Opened:
     shown: ReadLetter
 
 
-def read(context: Context, text: str, attachments: Path | None = None) -> ReadLetter:
+def read(
+    context: Context,
+    text: str,
+    attachments: Path | None = None,
+    sign: Callable[[SignatureRequest], bool] = lambda _: False,
+) -> ReadLetter:
     """The letter that `text` names, its attachments saved in the folder `attachments`.
 
     Raises CheckFailed with all checks, and then nothing of it is given out. Interrupted while attachments are saved,
-    the same call goes on where it was.
+    the same call goes on where it was. Of a letter that opens against a signature, `sign` is asked once everything
+    that can be known before is checked.
     """
     live = session.require(context)
     own = mailbox.own_mailbox(context, live)
-    opened = fetch(context, live, own, naming.find_letter(own, text))
+    opened = fetch(context, live, own, naming.find_letter(own, text), sign)
     if attachments is None:
         return opened.shown
     head, saved = opened.head, []
@@ -93,17 +102,59 @@ def read(context: Context, text: str, attachments: Path | None = None) -> ReadLe
     return replace(opened.shown, attachments=tuple(saved))
 
 
-def fetch(context: Context, live: LiveSession, own: Mailbox, link: Link) -> Opened:
+def fetch(
+    context: Context,
+    live: LiveSession,
+    own: Mailbox,
+    link: Link,
+    sign: Callable[[SignatureRequest], bool] = lambda _: False,
+) -> Opened:
     """Fetches, opens and judges one letter of the own mailbox, and notes that it was opened here."""
+    result = _receive(context, live, own, link)
+    if result.body is None:
+        _sign_for(context, live, own, result, sign)
+        result = _receive(context, live, own, link)
+    return _open(context, live, own, link, result)
+
+
+def _receive(context: Context, live: LiveSession, own: Mailbox, link: Link) -> RecvResult:
     result: RecvResult = context.call(live, commands.Recv(link.author, link.letter))
     box = result.entry
     found = (box.entry.routing.author, box.entry.routing.letter)
     if found != (link.author, link.letter) or box.entry.kind not in (EntryKind.RECEIVED, EntryKind.SENT):
         raise CheckFailed("The repository gave another letter than the one asked for.", "It was not opened.")
     _require_in_place(own, result)
-    sealed_body = result.body
+    return result
+
+
+def _sign_for(
+    context: Context,
+    live: LiveSession,
+    own: Mailbox,
+    result: RecvResult,
+    sign: Callable[[SignatureRequest], bool],
+) -> None:
+    """Asks for the signature that a letter waits for, and gives it. Raises NotAllowed when it is not given."""
+    with context.settings.waiting("the revocation lists"):
+        judged = opening.judge_head(context, live, Registry(context, live), result.entry)
+    choose.require_open(context, own, judged)
+    if not sign(choose.request(judged)):
+        raise NotAllowed(
+            f"Letter {letter_name(result.entry.entry.routing.letter)} opens when you sign for it; you did not.",
+            "The sender gets your signature before you can read it.",
+            "Sign for it: smr read LETTER --accept. Or refuse it: smr refuse LETTER.",
+        )
+    choose.accept(context, live, own, judged)
+
+
+def _open(context: Context, live: LiveSession, own: Mailbox, link: Link, result: RecvResult) -> Opened:
+    box, sealed_body = result.entry, result.body
     if sealed_body is None:
-        raise NotAllowed("This letter opens when you sign for it.")
+        raise CheckFailed(
+            "The repository has your signature for this letter and withholds the letter.",
+            "It gave neither its text nor the share.",
+            "Try again; if it goes on, ask the sender to send it in another way, and tell the operator.",
+        )
     with context.settings.waiting("the revocation lists"):
         judged = opening.judge_head(context, live, Registry(context, live), box)
     judgement = Judgement()

@@ -6,9 +6,10 @@ Attachments are uploaded first, so that the letter is signed when it is sent, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from client import identity, mailbox, naming, renewals, session, uploads
 from client.context import Context
@@ -17,20 +18,25 @@ from client.identity import VerifiedPerson
 from client.naming import letter_name
 from client.state import letters as kept
 from client.state.letters import SentLetter
-from client.state.session import LiveSession
-from crypto_core import commands, ids, letter, sealed
+from client.state.session import LiveSession, OwnRegistration
+from crypto_core import commands, ids, letter, limits, sealed, sign_for
 from crypto_core.commands import SendResult
 from crypto_core.documents import MailboxPosition, Party
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import Digest, UserId
+from crypto_core.ids import Digest, Milliseconds, UserId
 from crypto_core.keys import SealingPublicKey
+from crypto_core.letter import Draft
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from crypto_core.moments import to_datetime
 from crypto_core.sealed import SealedObject
+from crypto_core.sign_for import SignedSlip
 from pki.signers import CardKeyUse
 
 TEXT = letter.SUBJECT_MEDIA_TYPE
 BYTES = "application/octet-stream"
+#: How long a letter waits for a signature unless its sender says otherwise, and at most; days.
+SIGN_FOR_DAYS: Final = 30
+SIGN_FOR_DAYS_MAX: Final = limits.SIGN_FOR_MS // limits.DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Sent:
     number: int
     signed_with_signature_key: bool
     attachments: int = 0
+    expires_at: datetime | None = None  #: where its recipients have to sign for it
 
 
 def send(
@@ -62,12 +69,14 @@ def send(
     attachments: Sequence[Path] = (),
     *,
     references: Sequence[Digest] = (),
+    sign_for_days: int | None = None,
 ) -> Sent:
     """Sends `body` (bytes; text when it is UTF-8) and files to people, by id or confirmed name.
 
-    `references`: the digests of the letter documents that it answers, the answered one last. Interrupted before its
-    end, the same call goes on with the attachments where it was. Raises NotFound, Ambiguous, TooLarge before anything
-    is signed; Unreachable when it is kept but not accepted yet.
+    `references`: the digests of the letter documents that it answers, the answered one last. With `sign_for_days` it
+    opens for each recipient against a signature, within so many days. Interrupted before its end, the same call goes on
+    with the attachments where it was. Raises NotFound, Ambiguous, TooLarge before anything is signed; Unreachable when
+    it is kept but not accepted yet.
     """
     if not to:
         raise Usage("A letter needs a recipient.", action="Name one: smr send --to WHO.")
@@ -77,6 +86,7 @@ def send(
     if own is None:
         raise LocalState("The kept session is not of this version.", action="Close it: smr session close.")
     _require_limits(live, users, body)
+    _require_days(sign_for_days, users, me)
     people = [_reader(context, live, user, me) for user in sorted(users)]
     with uploads.uploaded(context, live, attachments) as beside:
         draft = letter.draft(
@@ -91,26 +101,28 @@ def send(
             beside.attachments,
             references,
         )
-        sent = _sign_and_send(context, live, draft, people)
+        sent = _sign_and_send(context, live, draft, people, sign_for_days)
         beside.end()
-    return _sent(context, live, sent, people, own.signs_with_signature_key, len(attachments))
+    found = _sent(context, live, sent, people, own.signs_with_signature_key, len(attachments))
+    if sign_for_days is None:
+        return found
+    return replace(found, expires_at=to_datetime(draft.letter.time + sign_for_days * limits.DAY_MS))
 
 
 def _sign_and_send(
-    context: Context, live: LiveSession, draft: letter.Draft, people: Sequence[VerifiedPerson]
+    context: Context,
+    live: LiveSession,
+    draft: Draft,
+    people: Sequence[VerifiedPerson],
+    sign_for_days: int | None,
 ) -> SentLetter:
     me, own, own_key = mailbox.require_login(live), live.own, live.own_sealing_key()
     if own is None or own_key is None:
         raise LocalState("The kept session is not of this version.", action="Close it: smr session close.")
-    use = CardKeyUse.SIGNATURE if own.signs_with_signature_key else CardKeyUse.AUTHENTICATION
-    with context.own_card(live) as card:
-        signed = card.sign(draft.document, use)
-        evidence = identity.evidence_about(context, card, signs_with_signature_key=own.signs_with_signature_key)
     readers: dict[UserId, SealingPublicKey] = {person.user: person.sealing for person in people}
     readers[me] = own_key
     readers = {user: key for user, key in readers.items() if user == me or user in draft.letter.to}
-    parts = letter.seal(draft, signed.signature, readers, evidence)
-    command = commands.Send(parts.head, parts.body)
+    command = _seal(context, live, draft, readers, own, sign_for_days)
     floor = mailbox.own_mailbox(context, live).floor()
     try:
         return context.call_kept(
@@ -122,6 +134,29 @@ def _sign_and_send(
             f"The letter {letter_name(draft.letter.id)} is signed, sealed and kept here.",
             "Do not write it again: the next command sends it again, as soon as the repository answers.",
         ) from error
+
+
+def _seal(
+    context: Context,
+    live: LiveSession,
+    draft: Draft,
+    readers: dict[UserId, SealingPublicKey],
+    own: OwnRegistration,
+    sign_for_days: int | None,
+) -> commands.Send:
+    """The card signs the letter and, where the recipients have to sign for it, the slip; sealed once."""
+    use = CardKeyUse.SIGNATURE if own.signs_with_signature_key else CardKeyUse.AUTHENTICATION
+    with context.own_card(live) as card:
+        signature = card.sign(draft.document, use).signature
+        evidence = identity.evidence_about(context, card, signs_with_signature_key=own.signs_with_signature_key)
+        if sign_for_days is None:
+            parts = letter.seal(draft, signature, readers, evidence)
+            return commands.Send(parts.head, parts.body)
+        expires = Milliseconds(draft.letter.time + sign_for_days * limits.DAY_MS)
+        prepared = sign_for.seal(draft, signature, readers, expires, evidence)
+        slip = SignedSlip(prepared.slip, card.sign(prepared.slip, use).signature, evidence)
+    to_sign = commands.ToSign(slip, prepared.shares)
+    return commands.Send(prepared.letter.head, prepared.letter.body, to_sign)
 
 
 def _reader(context: Context, live: LiveSession, user: UserId, me: UserId) -> VerifiedPerson:
@@ -140,7 +175,7 @@ def accepted(
     and are what a receipt is compared with later.
     """
     own = mailbox.own_mailbox(context, live)
-    stored = sealed.read(sealed.LETTER, command.head)
+    stored = sealed.read(sealed.LETTER if command.to_sign is None else sealed.SIGN_FOR, command.head)
     recipients = stored.recipients
     if result.letter != stored.routing.letter or len(result.heads) != len(recipients) + 1:
         raise _wrong("it is for another letter, or not for all recipients")
@@ -155,19 +190,22 @@ def accepted(
     for data, owner in zip(result.heads, (own.owner, *recipients), strict=True):
         if owner == own.owner:  # a letter to oneself has two places here
             own.connect(data, floor)
-    _require_recorded(own, stored, first.number)
+    recorded = stored.object_hash
+    if command.to_sign is not None:
+        recorded = sign_for.object_hash(recorded, command.to_sign.slip.digest)
+    _require_recorded(own, stored, recorded, first.number)
     positions = tuple(MailboxPosition(head.number, head.entry) for head in others)
-    sent = SentLetter(stored.routing.letter, recipients, stored.object_hash, result.accepted, positions, result.heads)
+    sent = SentLetter(stored.routing.letter, recipients, recorded, result.accepted, positions, result.heads)
     kept.save_sent(context.home, sent)
     return sent
 
 
-def _require_recorded(own: mailbox.Mailbox, stored: SealedObject, number: int) -> None:
-    """Raises CheckFailed unless entry `number` records exactly this sealed letter as sent."""
+def _require_recorded(own: mailbox.Mailbox, stored: SealedObject, recorded: Digest, number: int) -> None:
+    """Raises CheckFailed unless entry `number` records exactly this sealed letter as sent, with its slip, if any."""
     chain = own.chain()
     routing = EntryRouting(stored.routing.letter, stored.routing.author, stored.recipients)
     link = chain.links[number - 1]
-    entry = Entry(number, ids.Milliseconds(link.time), EntryKind.SENT, routing, stored.object_hash)
+    entry = Entry(number, ids.Milliseconds(link.time), EntryKind.SENT, routing, recorded)
     if entry.hash(chain.repository, chain.mailbox, chain.hash_at(number - 1)) != link.hash:
         raise _wrong(f"entry {number} of your mailbox records something else")
 
@@ -207,6 +245,18 @@ def _require_limits(live: LiveSession, users: set[UserId], body: bytes) -> None:
             "Nothing was signed or sent.",
             "Send it in several letters.",
         )
+
+
+def _require_days(days: int | None, users: set[UserId], me: UserId) -> None:
+    if days is None:
+        return
+    if not 1 <= days <= SIGN_FOR_DAYS_MAX:
+        raise Usage(
+            f"A letter can wait for a signature from 1 to {SIGN_FOR_DAYS_MAX} days, not {days}.",
+            action="Give another number of days: --expires DAYS.",
+        )
+    if users == {me}:
+        raise Usage("A letter to yourself waits for nobody's signature.", action="Send it without --sign-for.")
 
 
 def _media(body: bytes) -> str:

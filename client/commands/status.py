@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from client import mailbox, naming, opening, session
 from client.context import Context
@@ -13,19 +14,28 @@ from client.errors import Check, CheckFailed
 from client.identity import Registry, VerifiedPerson
 from client.mailbox import Mailbox
 from client.naming import letter_name
-from client.opening import Judgement
+from client.opening import JudgedHead, Judgement
 from client.state import letters as kept
+from client.state.chain import Link
 from client.state.session import LiveSession
-from crypto_core import commands, receipt, sealed
+from crypto_core import choice, commands, documents, receipt, sealed
+from crypto_core.choice import Choice
 from crypto_core.commands import BoxEntry, StatusResult
-from crypto_core.documents import MailboxPosition
+from crypto_core.documents import Acceptance, MailboxPosition, Refusal, Slip
 from crypto_core.errors import BindingMismatch, Malformed, ProtocolError
-from crypto_core.ids import UserId
+from crypto_core.ids import Digest, UserId
 from crypto_core.letter import OpenedHead
 from crypto_core.mailbox import EntryKind
 from crypto_core.moments import to_datetime
 from crypto_core.receipt import OpenedReceipt
 
+#: What the sender's mailbox records of each choice.
+_CHOICES: Final = {
+    EntryKind.ACCEPTANCE: Choice.ACCEPTED,
+    EntryKind.REFUSAL: Choice.REFUSED,
+    EntryKind.EXPIRY: Choice.EXPIRED,
+}
+_NOT_A_CHOICE = "It does not prove that the letter was accepted or refused. Do not rely on it."
 _NOT_A_RECEIPT = "It does not prove that the letter was read. Do not rely on it."
 
 
@@ -51,9 +61,32 @@ class ReceiptStatus:
     opened: OpenedReceipt | None = None  #: of a verified receipt
 
 
+class Signing(enum.Enum):
+    """What can be said of one recipient who has to sign for a letter before it opens."""
+
+    ACCEPTED = "accepted"  #: signed for: the acceptance is verified
+    REFUSED = "refused"  #: the refusal is verified
+    EXPIRED = "expired"  #: neither in time, as the repository records
+    WAITING = "waiting"  #: nothing yet
+    FAILED = "failed"  #: something that claims to be one of these and is not
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceStatus:
+    """What one recipient chose. `signed_at` is the time in a verified document, `recorded_at` the repository's."""
+
+    reader: UserId
+    reader_name: str
+    verdict: Signing
+    signed_at: datetime | None
+    recorded_at: datetime | None
+    reason: str
+    checks: tuple[Check, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class LetterStatus:
-    """An own letter, every check of the copy passed."""
+    """An own letter, every check of the copy passed. `choices` and `expires_at`: where it has to be signed for."""
 
     letter_id: str
     subject: str
@@ -63,6 +96,9 @@ class LetterStatus:
     number: int
     checks: tuple[Check, ...]
     receipts: tuple[ReceiptStatus, ...]
+    entry: Digest  #: the hash of the entry, which the repository signed
+    expires_at: datetime | None = None
+    choices: tuple[ChoiceStatus, ...] = ()
 
 
 def status(context: Context, text: str) -> LetterStatus:
@@ -75,16 +111,18 @@ def status(context: Context, text: str) -> LetterStatus:
     routing = result.letter.entry.routing
     if result.letter.entry.kind is not EntryKind.SENT or (routing.author, routing.letter) != (own.owner, link.letter):
         raise CheckFailed("The repository answered about another letter than the one asked for.", "It was not used.")
-    own.require([result.letter, *result.receipts])
+    own.require([result.letter, *result.receipts, *result.choices])
     own.require_all(
         result.receipts, known.number, lambda each: each.kind is EntryKind.RECEIPT and each.letter == link.letter
     )
+    own.require_all(result.choices, known.number, lambda each: _is_choice(own, each) and each.letter == link.letter)
     registry = Registry(context, live)
     with context.settings.waiting("the revocation lists"):
         judged = opening.judge_head(context, live, registry, result.letter)
         head, _ = judged.require()
         delivered = _delivered(context, own, head, result)
         receipts = _receipts(context, live, registry, head, delivered, result.receipts)
+        chosen = _choices(context, live, registry, judged, delivered, result.choices)
     return LetterStatus(
         letter_id=letter_name(link.letter),
         subject=head.subject,
@@ -94,7 +132,15 @@ def status(context: Context, text: str) -> LetterStatus:
         number=result.letter.entry.number,
         checks=judged.checks,
         receipts=receipts,
+        entry=own.chain().hash_at(result.letter.entry.number),
+        expires_at=to_datetime(judged.slip.expires) if judged.slip else None,
+        choices=chosen,
     )
+
+
+def _is_choice(own: Mailbox, link: Link) -> bool:
+    """Whether an entry records what somebody chose about a letter of the citizen's own."""
+    return link.kind in _CHOICES and link.author != own.owner
 
 
 def _delivered(context: Context, own: Mailbox, head: OpenedHead, result: StatusResult) -> dict[UserId, MailboxPosition]:
@@ -193,6 +239,99 @@ def _open(
     if opened.receipt.position != delivered.get(opened.receipt.reader.user):
         raise BindingMismatch("the reader saw the letter at another place than where the repository said it lies")
     return opened
+
+
+# ------------------------------------------------------------------------------ letters that open against a signature
+
+
+def _choices(
+    context: Context,
+    live: LiveSession,
+    registry: Registry,
+    judged: JudgedHead,
+    delivered: dict[UserId, MailboxPosition],
+    boxes: Sequence[BoxEntry],
+) -> tuple[ChoiceStatus, ...]:
+    slip, asked = judged.slip, judged.asked
+    if slip is None or asked is None:
+        return ()
+    found = [_judge_choice(context, live, registry, slip, asked.digest, delivered, box) for box in boxes]
+    chosen = {each.reader for each in found}
+    waiting = [
+        ChoiceStatus(user, _name(context, user), Signing.WAITING, None, None, "", ())
+        for user in slip.recipients
+        if user not in chosen
+    ]
+    return (*found, *waiting)
+
+
+def _judge_choice(
+    context: Context,
+    live: LiveSession,
+    registry: Registry,
+    slip: Slip,
+    digest: Digest,
+    delivered: dict[UserId, MailboxPosition],
+    box: BoxEntry,
+) -> ChoiceStatus:
+    judgement = Judgement()
+    user, recorded = box.entry.routing.author, to_datetime(box.entry.time)
+    read = judgement.attempt(
+        "choice",
+        "about exactly this letter and slip",
+        _NOT_A_CHOICE,
+        lambda: _read_choice(live, slip, digest, delivered, box),
+    )
+    reader: VerifiedPerson | None = None
+    if read is not None and read.document is not None and box.choice is not None:
+        document, signed, evidence = read.document, box.choice.signed, box.choice.evidence
+        reader = opening.judge_signer(
+            context, registry, judgement, document.reader, signed, document.time, box.entry.time, evidence
+        )
+    good = judgement.good and read is not None
+    return ChoiceStatus(
+        reader=user,
+        reader_name=reader.name if reader else _name(context, user),
+        verdict=Signing(read.choice.value) if good and read else Signing.FAILED,
+        signed_at=to_datetime(read.document.time) if good and read and read.document else None,
+        recorded_at=recorded,
+        reason=read.reason if good and read else "",
+        checks=tuple(judgement.checks),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A choice that is about the right letter. An expiry has no document: it is the repository's word."""
+
+    choice: Choice
+    document: Acceptance | Refusal | None
+    reason: str = ""
+
+
+def _read_choice(
+    live: LiveSession, slip: Slip, digest: Digest, delivered: dict[UserId, MailboxPosition], box: BoxEntry
+) -> _Read:
+    shown, user = box.choice, box.entry.routing.author
+    if shown is None or _CHOICES.get(box.entry.kind) is not shown.choice or user not in slip.recipients:
+        raise Malformed("the entry holds no choice of a recipient, or another one than it records")
+    if shown.choice is Choice.EXPIRED:
+        if shown.slip != digest or box.entry.time < slip.expires:
+            raise BindingMismatch("it ended before its time, or another slip did")
+        return _Read(shown.choice, None)
+    document: Acceptance | Refusal
+    reason = ""
+    if shown.choice is Choice.ACCEPTED:
+        document = choice.read_accepted(shown.signed, live.repository)
+    else:
+        document = documents.decode(Refusal, shown.signed.document, live.repository)
+        if document.reason is not None and box.view is not None:
+            me = mailbox.require_login(live)
+            reason = choice.open_reason(box.view, shown.signed, live.repository, me, live.sealing_keys())
+    choice.require_about(document, slip, digest, user)
+    if document.position != delivered.get(user):
+        raise BindingMismatch("it is about the letter at another place than where the repository said it lies")
+    return _Read(shown.choice, document, reason)
 
 
 def _name(context: Context, user: UserId) -> str:

@@ -12,6 +12,7 @@ HOME/counters/           the last counter used in each session
 HOME/outbox/             envelopes that were not answered yet
 HOME/uploads/            attachments whose letters were not sent yet
 HOME/sent/, HOME/opened/ acceptances of letters sent, and letters opened here
+HOME/signed-for/         what was chosen about letters that open against a signature, with the released shares
 HOME/alarms/             contradicting signed heads: proof against the repository
 HOME/trust/              the state's roots (another folder can be named)
 """
@@ -100,6 +101,10 @@ class Home:
     @property
     def opened(self) -> Path:
         return self.path / "opened"
+
+    @property
+    def signed_for(self) -> Path:
+        return self.path / "signed-for"
 
     @property
     def alarms(self) -> Path:

@@ -1,4 +1,4 @@
-"""Letters of this home: the acceptance of each letter that was sent, and which letters were opened here."""
+"""Letters of this home: acceptances of those that were sent, those opened here, and what was chosen about them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 from client.state import files
 from client.state.home import Home
 from crypto_core import limits
+from crypto_core.choice import Choice
 from crypto_core.commands import HeadField
 from crypto_core.documents import MailboxPosition
 from crypto_core.ids import DigestField, LetterId, LetterIdField, MomentField, UserId, UserIdField
@@ -43,6 +44,25 @@ class OpenedLetter:
     receipt_sent: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SignedFor:
+    """A choice about a letter that opens against a signature, and the release of the share if it was accepted."""
+
+    letter: LetterIdField
+    author: UserIdField
+    choice: Choice
+    accepted: MomentField
+    release: HeadField | None
+
+
+def save_signed_for(home: Home, signed: SignedFor) -> None:
+    files.save_document(_signed_for(home, signed.author, signed.letter), signed)
+
+
+def load_signed_for(home: Home, author: UserId, letter: LetterId) -> SignedFor | None:
+    return files.load_document(_signed_for(home, author, letter), SignedFor)
+
+
 def save_sent(home: Home, sent: SentLetter) -> None:
     files.save_document(_sent(home, sent.letter), sent)
 
@@ -65,6 +85,10 @@ def load_opened(home: Home, author: UserId, letter: LetterId) -> OpenedLetter | 
 
 def _sent(home: Home, letter: LetterId) -> Path:
     return home.sent / f"{letter.hex()}.json"
+
+
+def _signed_for(home: Home, author: UserId, letter: LetterId) -> Path:
+    return home.signed_for / f"{letter.hex()}-{author.hex()}.json"
 
 
 def _opened(home: Home, author: UserId, letter: LetterId) -> Path:

@@ -22,7 +22,9 @@ from broker_config import names
 from broker_config.connection import parse_amqp_url
 from client import identity, mailbox, session
 from client.api import Repository
-from client.commands.status import Verdict
+from client.commands.box import Signature
+from client.commands.choose import SignatureRequest
+from client.commands.status import Signing, Verdict
 from client.context import Context
 from client.errors import (
     CardProblem,
@@ -41,10 +43,11 @@ from client.naming import find_letter
 from client.session import require
 from client.settings import Settings, system_clock
 from client.state import letters
+from client.state.outbox import Sealed
 from client.state.session import LiveSession
 from crypto_core import commands, documents, ids, letter, limits
 from crypto_core.documents import Party
-from crypto_core.ids import Milliseconds
+from crypto_core.ids import Milliseconds, UserId
 from pki.signers import CardKeyUse
 from pki.trust_store import TrustStore
 from repository_worker.stack import PrivateStack
@@ -124,6 +127,131 @@ def test_a_letter_and_its_receipt(maria: Citizen, joao: Citizen):
         copy = repository.read(sent.letter_id)
         assert (copy.body, copy.mine, copy.receipt_possible) == (BODY, True, False)
         assert any(each.letter_id == sent.letter_id and each.sent_by_me for each in repository.letters())
+
+
+def test_a_letter_that_is_signed_for(maria: Citizen, joao: Citizen):
+    asked: list[SignatureRequest] = []
+
+    def sign(request: SignatureRequest) -> bool:
+        asked.append(request)
+        return True
+
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao)], BODY, "Convocatória", sign_for_days=5)
+        assert [each.verdict for each in repository.status(sent.letter_id).choices] == [Signing.WAITING]
+        assert repository.read(sent.letter_id).body == BODY  # the own copy needs no signature
+    with joao.open() as repository:
+        listed = next(each for each in repository.new() if each.letter_id == sent.letter_id)
+        assert (listed.signature, listed.good, listed.subject) == (Signature.WAITING, True, "")
+        assert (listed.author_name, listed.expires_at) == ("Maria Conceição Reis", sent.expires_at)
+        with pytest.raises(NotAllowed, match="opens when you sign"):
+            repository.read(sent.letter_id)
+        with pytest.raises(NotAllowed, match="opens when you sign"):
+            repository.read(sent.letter_id, sign=lambda _: False)
+        assert repository.read(sent.letter_id, sign=sign).body == BODY
+        (request,) = asked
+        assert (request.letter_id, request.author_name) == (sent.letter_id, "Maria Conceição Reis")
+        assert (request.expires_at, request.to) == (sent.expires_at, (UserId(bytes.fromhex(user_id(joao))),))
+        assert all(check.passed for check in request.checks)
+        shown = repository.read(sent.letter_id)  # not asked again
+        assert shown.subject == "Convocatória"
+        assert [check.name for check in shown.checks] == [
+            "complete",
+            "slip",
+            "own share",
+            "released",
+            "key",
+            "sealed",
+            "sender",
+            "signature",
+            "certificate",
+            "time",
+            "letter",
+            "content",
+        ]
+        repository.send_receipt(sent.letter_id)
+        listed = next(each for each in repository.letters() if each.letter_id == sent.letter_id)
+        assert (listed.signature, listed.subject, listed.read) == (Signature.ACCEPTED, "Convocatória", True)
+        with pytest.raises(NotAllowed, match=r"signed for letter \w+ already"):
+            repository.refuse(sent.letter_id, "tarde")
+    with maria.open() as repository:
+        status = repository.status(sent.letter_id)
+    (choice,) = status.choices
+    assert (choice.verdict, choice.reader_name) == (Signing.ACCEPTED, "João Sá")
+    assert [check.name for check in choice.checks] == ["choice", "sender", "signature", "certificate", "time"]
+    assert [each.verdict for each in status.receipts] == [Verdict.VERIFIED]
+
+
+def test_a_letter_that_is_refused(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao)], BODY, "Convocatória", sign_for_days=1)
+        plain = repository.send([user_id(joao)], BODY)
+    with joao.open() as repository:
+        assert repository.refuse(sent.letter_id, "Não é para mim.").to_name == "Maria Conceição Reis"
+        with pytest.raises(NotAllowed, match="You refused"):
+            repository.refuse(sent.letter_id, "outra vez")
+        with pytest.raises(NotAllowed, match="You refused"):
+            repository.read(sent.letter_id, sign=lambda _: True)
+        assert all(each.letter_id != sent.letter_id for each in repository.new())
+        listed = next(each for each in repository.letters() if each.letter_id == sent.letter_id)
+        assert (listed.signature, listed.good) == (Signature.REFUSED, True)
+        with pytest.raises(NotAllowed, match="asks for no signature"):
+            repository.refuse(plain.letter_id)
+    with maria.open() as repository:
+        (choice,) = repository.status(sent.letter_id).choices
+    assert (choice.verdict, choice.reason) == (Signing.REFUSED, "Não é para mim.")
+
+
+def test_who_is_interrupted_after_signing_goes_on_with_the_same_command(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        letters_ = [repository.send([user_id(joao)], BODY, sign_for_days=1).letter_id for _ in range(2)]
+    pins, resumed = 0, []
+
+    def count_pin(_: str) -> str:
+        nonlocal pins
+        pins += 1
+        return PIN
+
+    for letter_id, act in zip(
+        letters_, (lambda r, each: r.read(each, sign=lambda _: True), lambda r, each: r.refuse(each)), strict=True
+    ):
+        with joao.open() as repository:
+            repository.new()
+            resumed += repository.resumed
+            lose_answers(repository, (commands.Accept, commands.Refuse))
+            with pytest.raises(Unreachable):
+                act(repository, letter_id)
+    with joao.open(pin=count_pin) as repository:
+        assert repository.read(letters_[0]).body == BODY
+        resumed += repository.resumed
+        assert pins == 0
+    assert [(each.command, each.problem) for each in resumed] == [("ACCEPT", ""), ("REFUSE", "")]
+    with maria.open() as repository:
+        verdicts = [repository.status(each).choices[0].verdict for each in letters_]
+    assert verdicts == [Signing.ACCEPTED, Signing.REFUSED]
+
+
+def test_what_cannot_be_signed_for(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        for days in (0, 367):
+            with pytest.raises(Usage, match="days"):
+                repository.send([user_id(joao)], BODY, sign_for_days=days)
+        with pytest.raises(Usage, match="yourself"):
+            repository.send([user_id(maria)], BODY, sign_for_days=1)
+
+
+def lose_answers(repository: Repository, kinds: tuple[type, ...]) -> None:
+    """The repository does what it is told, and these commands' answers are lost."""
+    context = repository._context
+    exchange = context._exchange
+
+    def lossy(live: LiveSession, sealed: Sealed, command: commands.Command) -> object:
+        result = exchange(live, sealed, command)
+        if isinstance(command, kinds):
+            raise Unreachable("The answer was lost.")
+        return result
+
+    context._exchange = lossy  # type: ignore[method-assign]
 
 
 def test_another_acceptance_than_the_one_kept_is_refused(maria: Citizen, joao: Citizen):

@@ -123,6 +123,61 @@ def test_a_letter_from_a_file_to_its_verified_receipt(maria: Person, joao: Perso
     assert maria.json("read", sent["letter_id"])["receipt"]["state"] == "not due"
 
 
+def test_a_letter_that_opens_against_a_signature(maria: Person, joao: Person):
+    refused = maria.json("send", "--to", joao.id, "--expires", "3", code=ExitCode.USAGE, stdin=b"x")
+    assert "--sign-for" in refused["error"]["action"]
+    sent = maria.json(
+        "send", "--to", joao.id, "--subject", "Convocatória", "--sign-for", "--expires", "3", stdin=b"Venha."
+    )
+    letter = sent["letter_id"]
+
+    (listed,) = [each for each in joao.json("new")["letters"] if each["letter_id"] == letter]
+    assert (listed["signature"], listed["subject"], listed["verified"]) == ("waiting", None, True)
+    assert listed["expires_at"] == sent["expires_at"]
+    assert "(opens when you sign)" in joao.smr("new").stdout.decode()
+    asked = joao.smr("read", letter)  # nobody can be asked here, so nobody signs
+    assert asked.returncode == ExitCode.NOT_ALLOWED
+    assert "your signature for letter" in asked.stderr.decode()
+    assert maria.json("history", letter)["waiting"] == [joao.id]
+
+    shown = joao.json("read", letter, "--accept")
+    assert (shown["subject"], shown["body"], shown["receipt"]["state"]) == ("Convocatória", "Venha.", "sent")
+    status = maria.json("status", letter)
+    assert [(each["verdict"], each["reader_name"]) for each in status["choices"]] == [("accepted", "João Sá")]
+    assert "signed for by João Sá" in maria.smr("status", letter).stdout.decode()
+    events = [
+        "SubmissionAcceptance",
+        "NotificationForAcceptance",
+        "ConsignmentAcceptance",
+        "ContentConsignment",
+        "ContentHandover",
+    ]
+    found = maria.json("history", letter)
+    assert [each["event"] for each in found["events"]] == events
+    assert all(each["verified"] for each in found["events"])
+    assert [each["event"] for each in joao.json("history", letter)["events"]] == events[1:]
+    assert "read by João Sá" in maria.smr("history", letter).stdout.decode()
+
+
+def test_a_letter_that_is_refused(maria: Person, joao: Person):
+    letter = maria.json("send", "--to", joao.id, "--sign-for", stdin=b"Venha.")["letter_id"]
+    assert joao.json("refuse", letter, "--reason", "Não é para mim.")["letter_id"] == letter
+    assert joao.json("read", letter, "--accept", code=ExitCode.NOT_ALLOWED)["error"]["code"] == "not-allowed"
+    assert "(you refused to sign for it)" in joao.smr("list").stdout.decode()
+    shown = maria.smr("status", letter).stdout.decode()
+    assert "refused by João Sá" in shown
+    assert "Não é para mim." in shown
+    (_, _, refusal) = maria.json("history", letter)["events"]
+    assert (refusal["event"], refusal["by"], refusal["detail"]) == ("ConsignmentRejection", "card", "Não é para mim.")
+
+
+def test_the_history_of_a_plain_letter_and_of_a_person(maria: Person, joao: Person):
+    letter = maria.json("send", "--to", joao.id, stdin=b"Texto.")["letter_id"]
+    events = [each["event"] for each in maria.json("history", letter[:12])["events"]]
+    assert events == ["SubmissionAcceptance", "ContentConsignment"]
+    assert maria.json("history", joao.id)["name"] == "João Sá"
+
+
 def test_declining_and_sending_a_receipt_later(maria: Person, joao: Person):
     sent = maria.json("send", "--to", joao.id, stdin="Só isto".encode())["letter_id"]
     assert joao.json("receipt", sent, code=ExitCode.NOT_ALLOWED)["error"]["code"] == "not-allowed"

@@ -292,10 +292,16 @@ class Repository:
         with self._work():
             return export.export(self._context, letter, redact=redact)
 
-    def verify_package(self, data: bytes, roots: Sequence[Path] = (), operators: Sequence[str] = ()) -> Report:
+    def verify_package(
+        self,
+        data: bytes,
+        roots: Sequence[Path] = (),
+        operators: Sequence[str] = (),
+        stamp_roots: Sequence[Path] = (),
+    ) -> Report:
         """An evidence package from anybody, judged offline; also in a home that was never set up."""
         with boundary():
-            return verify.verify_package(self._context, data, roots, operators)
+            return verify.verify_package(self._context, data, roots, operators, stamp_roots)
 
     def close(self) -> None:
         """Drops the connection; the kept session stays."""

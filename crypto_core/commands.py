@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from crypto_core import cbor, limits, schema, sealed, sign_for, suite
 from crypto_core.choice import Choice, SignedChoice
+from crypto_core.delivery import EntryStamp
 from crypto_core.documents import REVISION_MAX, SignedDocument, SignedRenewal
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
 from crypto_core.evidence import Evidence as Enclosed
@@ -386,10 +387,11 @@ class StatusResult:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceResult:
-    """Evidence of delivery and the repository's CMS signature over it."""
+    """Evidence of delivery, the repository's CMS signature over it, and the time stamps of entries that have one."""
 
     document: Annotated[bytes, Size(2, limits.DELIVERY_EVIDENCE_BYTES)]
     signature: Annotated[bytes, Size(1, limits.SIGNATURE_BYTES)]
+    stamps: Annotated[tuple[EntryStamp, ...], Size(0, limits.DELIVERY_ENTRIES)]
 
 
 @dataclass(frozen=True, slots=True)

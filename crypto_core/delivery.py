@@ -65,6 +65,42 @@ class DeliveryEvidence:
     time: MomentField
 
 
+@dataclass(frozen=True, slots=True)
+class StampedEntry:
+    """A leaf of a tree whose root is stamped: one recorded entry, and which letter of which repository it concerns."""
+
+    TYPE: ClassVar[str] = "stamped-entry"
+
+    repository: RepositoryIdField
+    author: UserIdField
+    letter: LetterIdField
+    entry: RecordedEntry
+
+
+@dataclass(frozen=True, slots=True)
+class EntryStamp:
+    """The stamp of entry `entry` (from 0) of evidence: the place of its leaf in a tree, the proof, and the token.
+
+    The token (RFC 3161, DER) is about the root of the tree.
+    """
+
+    entry: Annotated[int, Range(0, limits.DELIVERY_ENTRIES - 1)]
+    index: Annotated[int, Range(0, limits.STAMP_LEAVES - 1)]
+    size: Annotated[int, Range(1, limits.STAMP_LEAVES)]
+    path: Annotated[tuple[DigestField, ...], Size(0, limits.STAMP_PATH)]
+    token: Annotated[bytes, Size(1, limits.STAMP_TOKEN_BYTES)]
+
+
+def leaf_of(evidence: DeliveryEvidence, entry: RecordedEntry) -> StampedEntry:
+    """The leaf that stands for an entry of evidence."""
+    return StampedEntry(evidence.repository, evidence.author, evidence.letter, entry)
+
+
+def encode_leaf(leaf: StampedEntry) -> bytes:
+    """The canonical bytes whose leaf hash (`merkle`) stands in a tree."""
+    return canonical_json.encode({**schema.to_document(leaf), "type": leaf.TYPE, "version": VERSION})
+
+
 def encode(evidence: DeliveryEvidence) -> bytes:
     """The canonical bytes that are signed. Raises Malformed or LimitExceeded."""
     members = {**schema.to_document(evidence), "type": evidence.TYPE, "version": VERSION}

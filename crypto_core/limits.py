@@ -46,6 +46,9 @@ CHUNK_BYTES: Final = 512 * KIB  #: every chunk of an attachment but the last, be
 UPLOAD_MS: Final = 3 * DAY_MS  #: how long chunks wait for their letter
 DELIVERY_EVIDENCE_BYTES: Final = 256 * KIB  #: the repository's evidence about one letter
 DELIVERY_ENTRIES: Final = 512  #: mailbox entries in it
+STAMP_LEAVES: Final = 2**20  #: mailbox entries under one time stamp
+STAMP_PATH: Final = 20  #: hashes in the proof of one of them
+STAMP_TOKEN_BYTES: Final = 16 * KIB  #: a time stamp with its certificates
 PACKAGE_REVOCATION_BYTES: Final = 8 * MIB  #: revocation lists and OCSP answers that an evidence package adds
 PACKAGE_REVOCATION_ITEMS: Final = 256  #: lists, and as many answers, among them
 

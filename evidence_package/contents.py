@@ -10,6 +10,8 @@
     documents/TYPE-N.json, .p7s  what other cards signed about it: reading receipts, slips, acceptances, refusals
     registrations/N.json, .p7s   which certificates each of these citizens registered
     evidence/delivery.json, .p7s what the repository recorded, and operator-root.pem, its operator's root
+    timestamps/N.json, N.tst     of entries of that: what stands in the stamped tree, and the time stamp of its root;
+                                 N.proof.json: how the one leads to the other
     certificates.pem, crls.pem   certificates and revocation lists of the time; revocation/N.ocsp: OCSP answers
     META-INF/                    the manifest and the exporter's signature
 
@@ -27,10 +29,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
-from crypto_core import canonical_json, limits, schema
+from crypto_core import canonical_json, delivery, limits, schema
+from crypto_core.delivery import EntryStamp
 from crypto_core.documents import VERSION, Party, SignedDocument
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import LetterIdField, MomentField, NonceField, RepositoryIdField
+from crypto_core.ids import DigestField, LetterIdField, MomentField, NonceField, RepositoryIdField
 from crypto_core.schema import Size
 from evidence_package import container, manifest, readme
 from evidence_package.errors import PackageRefused
@@ -73,6 +76,7 @@ class Package:
     registrations: tuple[SignedDocument, ...]
     evidence: SignedDocument
     operator_root: bytes
+    stamps: tuple[EntryStamp, ...]
     certificates: tuple[bytes, ...]
     crls: tuple[bytes, ...]
     ocsp: tuple[bytes, ...]
@@ -91,6 +95,7 @@ def write(package: Package) -> dict[str, bytes]:
     for number, signed in enumerate(_sorted_documents(package.registrations), 1):
         _put(files, f"registrations/{number}", signed)
     _put(files, "evidence/delivery", package.evidence)
+    files |= _stamps(package)
     files["evidence/operator-root.pem"] = _pem("CERTIFICATE", [package.operator_root])
     files["certificates.pem"] = _pem("CERTIFICATE", _sorted(package.certificates))
     if package.crls:
@@ -118,6 +123,7 @@ def read(files: Mapping[str, bytes]) -> Package:
             registrations=_all_signed(files, "registrations/"),
             evidence=_signed(files, "evidence/delivery"),
             operator_root=_one(_read_pem("CERTIFICATE", _take(files, "evidence/operator-root.pem"))),
+            stamps=_read_stamps(files),
             certificates=_read_pem("CERTIFICATE", _take(files, "certificates.pem")),
             crls=_read_pem("X509 CRL", files["crls.pem"]) if "crls.pem" in files else (),
             ocsp=tuple(data for name, data in files.items() if name.startswith("revocation/")),
@@ -205,6 +211,47 @@ def type_of(signed: SignedDocument) -> str:
     if type(kind) is not str or not _TYPE.match(kind):
         raise PackageRefused("a signed document in it does not say what it is")
     return kind
+
+
+# --- time stamps ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """`N.proof.json`: the leaf's place in a tree, and the hashes beside its way up to the root."""
+
+    entry: int
+    index: int
+    size: int
+    path: tuple[DigestField, ...]
+
+
+def _stamps(package: Package) -> dict[str, bytes]:
+    if not package.stamps:
+        return {}
+    files: dict[str, bytes] = {}
+    evidence = delivery.decode(package.evidence.document, package.description.repository)
+    for number, stamp in enumerate(sorted(package.stamps, key=lambda each: each.entry), 1):
+        if stamp.entry >= len(evidence.entries):
+            raise PackageRefused("a time stamp in it is of an entry that the evidence does not have")
+        leaf = delivery.leaf_of(evidence, evidence.entries[stamp.entry])
+        proof = _Proof(stamp.entry, stamp.index, stamp.size, stamp.path)
+        files[f"timestamps/{number}.json"] = delivery.encode_leaf(leaf)
+        files[f"timestamps/{number}.proof.json"] = canonical_json.encode(schema.to_document(proof))
+        files[f"timestamps/{number}.tst"] = stamp.token
+    return files
+
+
+def _read_stamps(files: Mapping[str, bytes]) -> tuple[EntryStamp, ...]:
+    found = []
+    for name, data in files.items():
+        if name.startswith("timestamps/") and name.endswith(".proof.json"):
+            proof = schema.from_document(_Proof, canonical_json.decode(data))
+            token = _take(files, name.replace(".proof.json", ".tst"))
+            stamp = EntryStamp(proof.entry, proof.index, proof.size, proof.path, token)
+            schema.to_map(stamp)  # within its bounds
+            found.append(stamp)
+    return tuple(found)
 
 
 # --- small parts ----------------------------------------------------------------------------------------------------

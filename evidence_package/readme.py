@@ -118,6 +118,38 @@ def _evidence(files: Mapping[str, bytes], delivery: Any) -> Iterator[str]:
     yield f"    for FILE in {' '.join(named)}; do"
     yield '    grep --quiet --fixed-strings "$(sha256sum < $FILE | cut -c 1-64)" evidence/delivery.json || exit 1'
     yield "    done"
+    yield from _stamps(files)
+
+
+def _stamps(files: Mapping[str, bytes]) -> Iterator[str]:
+    names = [name for name in files if name.startswith("timestamps/") and name.endswith(".proof.json")]
+    if not names:
+        return
+    yield ""
+    yield "6. Time stamps (RFC 3161): each entry is a leaf of a tree of hashes (RFC 9162), whose root was stamped."
+    yield ""
+    yield "The root certificate of the authority comes from another source too. Where one of its certificates has"
+    yield "expired since, openssl ts needs -attime with the time that openssl ts -reply -in FILE -token_in -text shows."
+    yield ""
+    yield '    TSA_ROOT="${TSA_ROOT:-tsa-root.pem}"'
+    yield "    bytes() { printf \"$(sed 's/../\\\\x&/g')\"; }"
+    for name in names:
+        stem = name[: -len(".proof.json")]
+        proof = _json(files, name)
+        yield f"    H=\"$({{ printf '\\000'; cat {stem}.json; }} | sha256sum | cut -c 1-64)\""
+        for left, neighbour in _way(proof["index"], proof["size"], proof["path"]):
+            pair = f"{neighbour}${{H}}" if left else f"${{H}}{neighbour}"
+            yield f'    H="$(printf 01{pair} | bytes | sha256sum | cut -c 1-64)"'
+        yield f'    openssl ts -verify -digest "$H" -in {stem}.tst -token_in -CAfile "$TSA_ROOT"'
+
+
+def _way(index: int, size: int, path: list[str]) -> Iterator[tuple[bool, str]]:
+    """The neighbours on the way up, each with whether it stands to the left (as `merkle.root_from`)."""
+    last, left = size - 1, list(path)
+    while last and left:
+        if index % 2 or index < last:
+            yield bool(index % 2), str(left.pop(0))
+        index, last = index // 2, last // 2
 
 
 def _signature(files: Mapping[str, bytes], name: str, signature: str, at: int, registration: str) -> Iterator[str]:

@@ -4,6 +4,7 @@
     exporter      who put the package together signed its manifest, with a registered card that was good then
     repository    its operator's root is the one that the sender's letter names, and one that you trust
     evidence      the repository signed it with the key made for this
+    time stamps   where roots of authorities are named: the stamped tree holds the entry, which was recorded before
     letter        the sender's card signed it, was good when the repository recorded it, at the time that it claims
     subject, body have the digests that the sender signed
     documents     the same for each receipt (slip, acceptance, refusal): and it is about exactly this letter
@@ -13,6 +14,7 @@ What the exporter adds is a signature over the whole: no other check believes th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +22,9 @@ from typing import Final, TypeVar
 
 from cryptography import x509
 
-from crypto_core import delivery, descriptor, documents, limits, moments, suite
+from crypto_core import delivery, descriptor, documents, limits, merkle, moments, suite
 from crypto_core import letter as letters
-from crypto_core.delivery import DeliveryEvidence, RecordedEntry
+from crypto_core.delivery import DeliveryEvidence, EntryStamp, RecordedEntry
 from crypto_core.documents import Letter, Part, Party, ReadingReceipt, SignedDocument
 from crypto_core.errors import BindingMismatch, ProtocolError
 from crypto_core.ids import Milliseconds, UserId
@@ -37,20 +39,26 @@ from pki.errors import PkiError
 from pki.identity import fingerprint, load_certificate
 from pki.registration import Registered, verify_registration
 from pki.revocation_data import RevocationData
+from pki.timestamp import StampTrust, VerifiedStamp, verify_token
 
 T = TypeVar("T")
 
 _CHANGED: Final = "It was changed, or parts of several packages were put together. Do not rely on it."
+_NOT_STAMPED: Final = "The time stamp does not show that this entry existed at that time."
 _UNKNOWN_SIGNER: Final = "Who signed it cannot be told."
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the verifier believes before looking: state roots, and operator roots by SHA-256 (hexadecimal)."""
+    """What the verifier believes before looking.
+
+    State roots (`anchors`), operator roots by SHA-256 (hexadecimal), and roots of time-stamp authorities.
+    """
 
     anchors: tuple[x509.Certificate, ...]
     intermediates: tuple[x509.Certificate, ...] = ()
     operators: frozenset[str] = frozenset()
+    stamp_roots: tuple[x509.Certificate, ...] = ()
 
 
 class _Checks:
@@ -205,6 +213,33 @@ class _Work:
         for entry in found.entries:
             if entry.document is not None and entry.signature is not None:
                 self._recorded.setdefault((entry.document, entry.signature), []).append(entry)
+        self._stamps(found)
+
+    def _stamps(self, found: DeliveryEvidence) -> None:
+        stamps = self._package.stamps
+        if stamps and not self._trust.stamp_roots:
+            self._left_out.append(f"a judgement of {len(stamps)} time stamps: no root of an authority was named")
+            return
+        for stamp in stamps:
+            entry = found.entries[stamp.entry]
+            verified = self._checks.attempt(
+                "time stamp", entry.kind.value, "stamped by an authority that you trust", _NOT_STAMPED,
+                functools.partial(self._read_stamp, found, stamp),
+            )  # fmt: skip
+            if verified is None:
+                continue
+            at = moments.from_datetime(verified.time)
+            self._fact(f"{entry.kind.value} stamped", _shown(at))
+            if entry.time > at + limits.CLOCK_SKEW_MS:
+                self._checks.doubt(
+                    "time stamp", "order", "The repository says that it was recorded after it was stamped.",
+                    f"recorded {_shown(entry.time)}, stamped {_shown(at)}", SubIndication.TIMESTAMP_ORDER_FAILURE,
+                )  # fmt: skip
+
+    def _read_stamp(self, found: DeliveryEvidence, stamp: EntryStamp) -> VerifiedStamp:
+        leaf = merkle.leaf_hash(delivery.encode_leaf(delivery.leaf_of(found, found.entries[stamp.entry])))
+        root = merkle.root_from(leaf, stamp.index, stamp.size, stamp.path)
+        return verify_token(stamp.token, root, StampTrust(self._trust.stamp_roots))
 
     def _operator(self) -> x509.Certificate:
         der = self._package.operator_root

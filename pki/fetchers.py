@@ -82,6 +82,12 @@ class HttpFetcher:
         request = _Request("POST", question, headers, min(OCSP_BYTES_MAX, self.max_bytes), _REDIRECTS_OF_QUESTIONS)
         return self._exchange(url, request)
 
+    def ask_for_stamp(self, url: str, question: bytes) -> bytes:
+        """Get a time stamp (RFC 3161 section 3.4). Raises RevocationUnavailable."""
+        headers = {"Accept": "application/timestamp-reply", "Content-Type": "application/timestamp-query"}
+        request = _Request("POST", question, headers, min(OCSP_BYTES_MAX, self.max_bytes), _REDIRECTS_OF_QUESTIONS)
+        return self._exchange(url, request)
+
     def _exchange(self, url: str, request: _Request) -> bytes:
         deadline = time.monotonic() + self.max_seconds
         target = url

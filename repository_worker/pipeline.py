@@ -69,6 +69,7 @@ from repository_worker.identities import Identities
 from repository_worker.keys import KekRing, now_ms
 from repository_worker.metrics import Metrics, Stage
 from repository_worker.sessions import Sessions
+from repository_worker.stamper import Stamper
 from repository_worker.storage.interface import CounterState, Storage
 
 # RFC 8949 section 3.4: how the COSE tags begin on the wire
@@ -127,6 +128,7 @@ class RepositoryState:
     share_secret: bytes = field(repr=False)
     limits: SessionLimits = DEFAULT_LIMITS
     evidence: EvidenceSigner | None = field(default=None, repr=False)
+    stamper: Stamper | None = field(default=None, repr=False)
     own_accounts: bool = False  #: a message counts only from the broker account of the installation that signed it
 
 
@@ -472,6 +474,8 @@ class Pipeline:
                     self._settle(case, outcome)
                 else:
                     case.stored = outcome
+                    if self._repository.stamper is not None:
+                        self._repository.stamper.accepted(_change(case).effect, outcome)
 
     def _answer(self, case: _Case) -> None:
         answerable, decision = _there(case.answerable), _there(case.decision)
@@ -490,6 +494,7 @@ class Pipeline:
             share_secret=repository.share_secret,
             limits=repository.limits,
             evidence=repository.evidence,
+            stamper=repository.stamper,
         )
 
 

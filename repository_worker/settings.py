@@ -16,13 +16,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from broker_config import limits
 from broker_config.administration import parse_management_url
 from broker_config.connection import ConnectionSettings, parse_amqp_url
+from pki.certificate_files import read_certificates
+from pki.errors import TrustStoreError
+from pki.fetchers import HttpFetcher
 from pki.revocation import REFETCH_AFTER
+from pki.timestamp import StampTrust
 from pki.validator import REMEMBER_FOR
 from repository_worker.clients import Clients
 from repository_worker.errors import HomeError
 from repository_worker.guard import GUARD_BLOCK_SECONDS, GUARD_RATE, Guard
 from repository_worker.health import LOOPBACK
 from repository_worker.sessions import CACHE_ENTRIES, CACHE_SECONDS
+from repository_worker.stamper import Authority
 from repository_worker.storage.chains import MAILBOX_BYTES, MAILBOX_ENTRIES, UPLOAD_BYTES, Quota
 from repository_worker.storage.retention import Rule
 from repository_worker.transport.consumer import CLIENT_BURST, CLIENT_RATE, GRACE_SECONDS, THREADS, ConsumerSettings
@@ -150,6 +155,21 @@ class Settings(BaseSettings):
     certificate_memory_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
         default=REMEMBER_FOR.total_seconds(), description="Seconds that the answer about a certificate is remembered."
     )
+    tsa_url: str | None = Field(
+        default=None,
+        description="Address of a time-stamp authority (RFC 3161, http or https). With one, letters, receipts and "
+        "heads are stamped in the background; no command waits for it.",
+    )
+    tsa_ca_file: Path | None = Field(
+        default=None,
+        description="PEM of the roots under which that authority's certificate must stand. Needed with it.",
+    )
+    tsa_policy: Annotated[str, Field(pattern=r"^[0-2](\.[0-9]+)+$")] | None = Field(
+        default=None, description="Policy (dotted OID) to ask that authority for. Default: its own."
+    )
+    tsa_seconds: Annotated[float, Field(ge=0.05, le=86_400)] = Field(
+        default=60.0, description="Seconds between two stamps; what came meanwhile shares one."
+    )
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=0,
         description="Port for /metrics, /live and /ready; 0: none. Further worker processes take the next ports.",
@@ -200,6 +220,19 @@ class Settings(BaseSettings):
         """Who cuts off floods. Raises HomeError, BrokerSettingsInvalid."""
         clients = self.clients()
         return Guard(clients.administration, clients, rate=self.guard_rate, block_seconds=self.guard_block_seconds)
+
+    def authority(self) -> Authority | None:
+        """The time-stamp authority, if one was chosen. Raises HomeError."""
+        if self.tsa_url is None:
+            return None
+        if self.tsa_ca_file is None:
+            raise HomeError(f"{PREFIX}TSA_URL needs {PREFIX}TSA_CA_FILE: anybody could answer in the authority's name.")
+        try:
+            trust = StampTrust(tuple(read_certificates(self.tsa_ca_file)), self.tsa_policy)
+        except TrustStoreError as error:
+            raise HomeError(f"The roots of the time-stamp authority cannot be read: {error}") from error
+        # The operator chose the address; it may be of the own network.
+        return Authority(self.tsa_url, trust, HttpFetcher(allow_private_addresses=True))
 
     def consumer(self, name: str) -> ConsumerSettings:
         """How a worker of this name consumes."""

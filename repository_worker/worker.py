@@ -28,6 +28,7 @@ from repository_worker.observer import Observer
 from repository_worker.pipeline import Pipeline, RepositoryState
 from repository_worker.sessions import Sessions
 from repository_worker.settings import Settings
+from repository_worker.stamper import Stamper
 from repository_worker.storage.driver import connect
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.operations import Migration, Operations
@@ -57,7 +58,9 @@ def run(
     home = Home(settings.home)
     ring = home.ring(opened)
     watchers = Watchers(lambda: storage.watches(now_ms()))
-    pipeline = build_pipeline(settings, opened, storage, ring, metrics, watchers)
+    authority = settings.authority()
+    stamper = Stamper(RepositoryId(opened.repository), authority, storage) if authority else None
+    pipeline = build_pipeline(settings, opened, storage, ring, metrics, watchers, stamper)
     name = f"smr-worker {os.getpid()}"
     consumer = Consumer(settings.broker(), pipeline, storage.probe, metrics, settings.consumer(name))
     ended = threading.Event()
@@ -75,6 +78,8 @@ def run(
         target=_retire_keys, args=(ring, home.epochs(opened), storage, ended), name="keys", daemon=True
     ).start()
     threading.Thread(target=_sweep, args=(settings, ended), name="retention", daemon=True).start()
+    if stamper is not None:
+        threading.Thread(target=stamper.run, args=(ended, settings.tsa_seconds), name="stamps", daemon=True).start()
     announce = _once(on_ready)
 
     def ready() -> None:
@@ -137,6 +142,7 @@ def build_pipeline(
     ring: KekRing,
     metrics: Metrics,
     watchers: Watchers | None = None,
+    stamper: Stamper | None = None,
 ) -> Pipeline:
     """The pipeline of this repository; without `watchers` nobody is told of what comes.
 
@@ -157,6 +163,7 @@ def build_pipeline(
         ring,
         opened.share_secret,
         evidence=opened.evidence_signer(),
+        stamper=stamper,
         own_accounts=settings.own_accounts,
     )
     told = watchers or Watchers(dict)

@@ -441,13 +441,17 @@ def verify(
         list[str] | None,
         typer.Option(metavar="HEX", help="SHA-256 of the root of an operator whom you trust. Repeatable."),
     ] = None,
+    stamp_root: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="The root of a time-stamp authority, to judge time stamps. Repeatable."),
+    ] = None,
 ) -> View:
     """Judge an evidence package from anybody, offline: every check, and what it proves."""
     from client.cli import views
     from evidence_package.container import FILE_BYTES
 
     data = _read_file(file, FILE_BYTES)
-    return views.package(run.repository.verify_package(data, trust or (), operator_root or ()))
+    return views.package(run.repository.verify_package(data, trust or (), operator_root or (), stamp_root or ()))
 
 
 @command(app, "proof")

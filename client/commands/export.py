@@ -91,10 +91,11 @@ def _package(
     exporter = Party(me, live.own.document)
     people = [registry.named(party) for party in (head.letter.from_, exporter, *(r.receipt.reader for r in receipts))]
     certificates, data = _certificates(context, people)
-    for evidence in (head.evidence, *(each.evidence for each in receipts)):
-        data += _enclosed(evidence)
+    for enclosed in (head.evidence, *(each.evidence for each in receipts)):
+        data += _enclosed(enclosed)
     pinned, known = pin.load(context.home)
     root = descriptor.read(pinned.descriptor).chain[-1]
+    evidence = _evidence(context, live, head, root)
     return Package(
         description=Description(live.repository, known.name, head.letter.id, exporter, context.now()),
         letter=head.signed,
@@ -102,7 +103,8 @@ def _package(
         body=None if redact else Disclosed(opened.shown.body, head.body_salt),
         documents=tuple(each.signed for each in receipts),
         registrations=tuple(person.registered.signed for person in people),
-        evidence=_evidence(context, live, head, root),
+        evidence=SignedDocument(evidence.document, evidence.signature),
+        stamps=evidence.stamps,
         operator_root=root,
         certificates=certificates,
         crls=data.crls,
@@ -119,7 +121,7 @@ def _signed(context: Context, live: LiveSession, package: Package) -> bytes:
         return contents.seal(package, card.sign(manifest, use).signature)
 
 
-def _evidence(context: Context, live: LiveSession, head: OpenedHead, root: bytes) -> SignedDocument:
+def _evidence(context: Context, live: LiveSession, head: OpenedHead, root: bytes) -> EvidenceResult:
     """What the repository says about the letter. Raises CheckFailed unless its operator's key signed it."""
     command = commands.Evidence(head.letter.from_.user, head.letter.id)
     result: EvidenceResult = context.call(live, command)
@@ -131,7 +133,7 @@ def _evidence(context: Context, live: LiveSession, head: OpenedHead, root: bytes
         root_fingerprint=pinned.operator_root.hex(),
         moment=to_datetime(context.now()),
     )
-    return SignedDocument(result.document, result.signature)
+    return result
 
 
 def _receipts(context: Context, live: LiveSession, own: Mailbox, head: OpenedHead) -> list[OpenedReceipt]:

@@ -21,14 +21,24 @@ from pki.crls import is_ca
 from pki.trust_store import TrustStore, normal_fingerprint, self_signed
 
 
-def verify_package(context: Context, data: bytes, roots: Sequence[Path] = (), operators: Iterable[str] = ()) -> Report:
-    """The report on a package. With `roots`, PEM or DER files, only these are trusted, not the trust store."""
+def verify_package(
+    context: Context,
+    data: bytes,
+    roots: Sequence[Path] = (),
+    operators: Iterable[str] = (),
+    stamp_roots: Sequence[Path] = (),
+) -> Report:
+    """The report on a package. With `roots`, PEM or DER files, only these are trusted, not the trust store.
+
+    `stamp_roots` are files with roots of time-stamp authorities; without any, time stamps are not judged.
+    """
     own = trust_of(context, use_store=not roots)
     certificates = [certificate for path in roots for certificate in read_certificates(path)]
     trust = Trust(
         anchors=(*own.anchors, *(c for c in certificates if _is_root(c))),
         intermediates=(*own.intermediates, *(c for c in certificates if not _is_root(c))),
         operators=own.operators | {normal_fingerprint(text) for text in operators},
+        stamp_roots=tuple(certificate for path in stamp_roots for certificate in read_certificates(path)),
     )
     return verify(data, trust, to_datetime(context.now()))
 

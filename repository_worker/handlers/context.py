@@ -21,6 +21,7 @@ from pki.evidence import EvidenceSigner
 from repository_worker.effects import Effect, Outcome
 from repository_worker.errors import Refused
 from repository_worker.identities import Identities
+from repository_worker.stamper import Stamper
 from repository_worker.storage.interface import MailboxState, Rates
 
 
@@ -58,6 +59,7 @@ class Context:
     share_secret: bytes = field(repr=False)
     limits: SessionLimits = DEFAULT_LIMITS
     evidence: EvidenceSigner | None = field(default=None, repr=False)  #: None where the operator has made no key yet
+    stamper: Stamper | None = field(default=None, repr=False)  #: None where no time-stamp authority was chosen
 
     def sign_head(self, mailbox: UserId, number: int, entry: Digest) -> bytes:
         """The repository's word that entry `number` of this mailbox has this hash."""

@@ -7,16 +7,15 @@ where the letter lies in the recipients' mailboxes, which the acceptance has tol
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from crypto_core import delivery, moments, sealed
+from crypto_core import delivery, merkle, moments, sealed
 from crypto_core.commands import ErrorCode, Evidence, EvidenceResult
-from crypto_core.delivery import DeliveryEvidence, RecordedEntry
-from crypto_core.documents import SignedDocument
-from crypto_core.ids import Digest, UserId
-from crypto_core.mailbox import Entry, EntryKind
+from crypto_core.delivery import DeliveryEvidence, EntryStamp, RecordedEntry
+from crypto_core.ids import UserId
+from crypto_core.mailbox import EntryKind
 from repository_worker.errors import Refused, StorageError
 from repository_worker.handlers.context import Caller, Context, Decision
+from repository_worker.stamper import Named, of_choice, recorded
 from repository_worker.storage.interface import ReadView, StoredEntry
 
 _LETTERS = (EntryKind.SENT, EntryKind.RECEIVED)
@@ -33,13 +32,27 @@ def handle(command: Evidence, caller: Caller, view: ReadView, context: Context) 
     own = view.concerning(owner, command.author, command.letter)
     if not own:
         raise Refused(ErrorCode.NOT_FOUND, "There is no such letter in your box; list your letters and choose one.")
-    entries = [_recorded(owner, each.entry, each.hash, _named(each)) for each in own]
+    entries = [recorded(owner, each.entry, each.hash, _named(each)) for each in own]
     if owner == command.author:
         entries += _consigned(owner, own[0], view)
     found = DeliveryEvidence(context.repository, command.author, command.letter, tuple(entries), context.now)
     document = delivery.encode(found)
     signature = context.evidence.sign_document(document, moments.to_datetime(context.now))
-    return Decision.answer(EvidenceResult(document, signature))
+    return Decision.answer(EvidenceResult(document, signature, _stamps(found, view, context)))
+
+
+def _stamps(found: DeliveryEvidence, view: ReadView, context: Context) -> tuple[EntryStamp, ...]:
+    """The stamps of those entries that have one; the others are put into the queue, where an authority was chosen."""
+    leaves = [merkle.leaf_hash(delivery.encode_leaf(delivery.leaf_of(found, each))) for each in found.entries]
+    known = view.stamps(leaves)
+    if context.stamper is not None:
+        missing = [each for each, leaf in zip(found.entries, leaves, strict=True) if leaf not in known]
+        context.stamper.wanted(found.author, found.letter, missing)
+    return tuple(
+        EntryStamp(number, stamp.index, stamp.size, stamp.path, stamp.token)
+        for number, leaf in enumerate(leaves)
+        if (stamp := known.get(leaf))
+    )
 
 
 def _consigned(author: UserId, sent: StoredEntry, view: ReadView) -> Iterator[RecordedEntry]:
@@ -47,41 +60,16 @@ def _consigned(author: UserId, sent: StoredEntry, view: ReadView) -> Iterator[Re
     found = view.status(author, sent.entry.routing.letter)
     for each in found.acceptance if found else ():
         if each.mailbox != author:
-            yield _recorded(each.mailbox, each.entry, each.hash, _named(sent))
+            yield recorded(each.mailbox, each.entry, each.hash, _named(sent))
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """What a stored object says of the signed document that it holds or is."""
-
-    document: Digest | None
-    signature: Digest | None
-    slip: Digest | None
-
-
-def _recorded(mailbox: UserId, entry: Entry, entry_hash: Digest, named: _Named) -> RecordedEntry:
-    return RecordedEntry(
-        mailbox=mailbox,
-        number=entry.number,
-        entry=entry_hash,
-        kind=entry.kind,
-        time=entry.time,
-        author=entry.routing.author,
-        document=named.document,
-        signature=named.signature,
-        slip=named.slip,
-    )
-
-
-def _named(stored: StoredEntry) -> _Named:
-    choice = stored.choice
-    if choice is not None:
-        signed = None if choice.document is None else SignedDocument(choice.document, choice.signature or b"")
-        return _Named(signed.digest if signed else None, signed.signature_digest if signed else None, choice.slip)
+def _named(stored: StoredEntry) -> Named:
+    if stored.choice is not None:
+        return of_choice(stored.choice)
     if stored.view is None:
         raise StorageError("an entry came without the object that it records")
     if stored.entry.kind not in _LETTERS:
         routing = stored.view.routing(sealed.RECEIPT)
     else:
         routing = stored.view.routing(sealed.SIGN_FOR if stored.slip else sealed.LETTER)
-    return _Named(routing.document, routing.signature, stored.slip.slip.digest if stored.slip else None)
+    return Named(routing.document, routing.signature, stored.slip.slip.digest if stored.slip else None)

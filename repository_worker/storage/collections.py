@@ -8,6 +8,8 @@
     mailboxes      who has a mailbox, and a hint where its chain ends
     sessions       session records, sealed
     rates          what somebody asked for in a minute
+    stamped        leaves of Merkle trees (`_id`) that a time-stamp authority has stamped, each with its proof
+    tokens         the time stamp of each tree, by its root (`_id`)
     blocks         whose letters (`author`) the owner of a mailbox does not want
     watches        which reply queues get a hint when a mailbox grows, and until when
     news           how often something changed that workers remember (`memory`)
@@ -67,6 +69,8 @@ SESSIONS: Final = "sessions"
 RATES: Final = "rates"
 BLOCKS: Final = "blocks"
 WATCHES: Final = "watches"
+STAMPED: Final = "stamped"
+TOKENS: Final = "tokens"
 NEWS: Final = "news"
 
 #: A session's record stays this long after its end, so that its client is told of the end; seconds.
@@ -242,6 +246,8 @@ COLLECTIONS: Final = (
         {"what": _STRING, "user": _BINARY, "minute": _NUMBER, "count": _NUMBER, "expires": _DATE},
         (_unique("rate", "what", "user", "minute"), _expiry(RATE_AFTERLIFE_SECONDS)),
     ),
+    Collection(STAMPED, {"root": _BINARY, "index": _NUMBER, "size": _NUMBER, "path": _BINARIES}, ()),
+    Collection(TOKENS, {"token": _BINARY}, ()),
     Collection(BLOCKS, {"mailbox": _BINARY, "author": _BINARY}, (_unique("block", "mailbox", "author"),)),
     Collection(
         WATCHES,

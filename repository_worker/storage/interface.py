@@ -18,6 +18,7 @@ from crypto_core.sealed import Listed, SealedView
 from crypto_core.sign_for import SignedSlip
 from repository_worker.effects import Change, Outcome, Placed
 from repository_worker.errors import StorageError
+from repository_worker.stamper import StoredStamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,9 @@ class ReadView(Protocol):
 
     def chunk(self, author: UserId, letter: LetterId, attachment: AttachmentId, position: int) -> bytes | None:
         """One stored chunk."""
+
+    def stamps(self, leaves: Sequence[Digest]) -> dict[Digest, StoredStamp]:
+        """The time stamps of those of these leaves that have one."""
 
     def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
         """Those of `readers` who block `author`, in their order; as it was at most `memory.NEWS_SECONDS` ago."""

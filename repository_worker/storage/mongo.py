@@ -44,6 +44,7 @@ from repository_worker.effects import (
     StoreRegistration,
 )
 from repository_worker.errors import Conflict, CounterUsed, StorageError, StorageUnavailable
+from repository_worker.stamper import StoredStamp
 from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.blocks import Blocks
@@ -69,6 +70,7 @@ from repository_worker.storage.interface import (
 )
 from repository_worker.storage.mailboxes import Mailboxes
 from repository_worker.storage.memory import Memory, News
+from repository_worker.storage.stamps import Stamps
 from repository_worker.storage.uploads import Uploads
 from repository_worker.storage.watches import Watches
 
@@ -105,6 +107,7 @@ class MongoStorage:
         self._watches = Watches(self._database)
         self._commits = Commits(client, self._database, repository, self._heads, self._uploads, quota)
         self._news = News(self._database)
+        self._stamps = Stamps(self._database)
         self._blocks = Blocks(self._database, self._news)
         self._successors: Memory[UserId, UserId | None] = Memory(self._news)
 
@@ -270,6 +273,15 @@ class MongoStorage:
     def chunk(self, author: UserId, letter: LetterId, attachment: AttachmentId, position: int) -> bytes | None:
         with wrapped():
             return self._uploads.chunk(author, letter, attachment, position)
+
+    def stamps(self, leaves: Sequence[Digest]) -> dict[Digest, StoredStamp]:
+        with wrapped():
+            return self._stamps.of(leaves)
+
+    def keep_stamps(self, root: Digest, token: bytes, stamps: Sequence[StoredStamp]) -> None:
+        """As `stamper.StampStore` says."""
+        with wrapped():
+            self._stamps.keep(root, token, stamps)
 
     def refusing(self, readers: Sequence[UserId], author: UserId) -> tuple[UserId, ...]:
         with wrapped():

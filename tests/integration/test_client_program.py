@@ -18,8 +18,10 @@ from pki.trust_store import TrustStore
 from pki.virtual_card import create_virtual_card
 from repository_worker.stack import PrivateStack
 from repository_worker.storage.memory import NEWS_SECONDS
+from tests.support.time_stamp_authority import TimeStampAuthority
 
 pytestmark = pytest.mark.timeout(300)
+STAMP_SECONDS = 60
 
 
 class Person:
@@ -63,8 +65,19 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
-    with PrivateStack(tmp_path_factory.mktemp("stack")) as running:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TimeStampAuthority]:
+    with TimeStampAuthority(tmp_path_factory.mktemp("authority")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, authority: TimeStampAuthority) -> Iterator[PrivateStack]:
+    settings = {
+        "SMR_REPOSITORY_TSA_URL": authority.url,
+        "SMR_REPOSITORY_TSA_CA_FILE": str(authority.root_path),
+        "SMR_REPOSITORY_TSA_SECONDS": "0.2",
+    }
+    with PrivateStack(tmp_path_factory.mktemp("stack"), settings=settings) as running:
         yield running
 
 
@@ -301,13 +314,19 @@ def test_nothing_secret_lies_in_the_home(joao: Person):
             assert not any(secret in path.read_bytes() for secret in secrets), path
 
 
-def test_a_package_that_a_stranger_verifies(stack: PrivateStack, maria: Person, joao: Person, tmp_path: Path):
+def test_a_package_that_a_stranger_verifies(
+    stack: PrivateStack, authority: TimeStampAuthority, maria: Person, joao: Person, tmp_path: Path
+):
     sent = maria.json("send", "--to", joao.id, "--subject", "Ata", stdin="Olá!".encode())
     joao.json("read", sent["letter_id"])
     file, redacted = tmp_path / "letter.asice", tmp_path / "redacted.asice"
     exported = maria.json("export", sent["letter_id"], "-o", str(file))
     assert exported["verification"]["indication"] == "TOTAL-PASSED"
-    assert exported["verification"]["not_included"] == []
+    deadline = time.monotonic() + STAMP_SECONDS
+    while not any("3 time stamps" in each for each in exported["verification"]["not_included"]):
+        assert time.monotonic() < deadline, "the time stamps do not come"
+        file.unlink()
+        exported = maria.json("export", sent["letter_id"], "-o", str(file))
     assert file.stat().st_mode & 0o077 == 0
     before = file.read_bytes()
     refused = maria.json("export", sent["letter_id"], "-o", str(file), code=ExitCode.USAGE)
@@ -319,10 +338,13 @@ def test_a_package_that_a_stranger_verifies(stack: PrivateStack, maria: Person, 
     stranger = {"SMR_HOME": str(tmp_path / "nowhere"), "SMR_TRUST_STORE": str(tmp_path / "none")}
     root = str(stack.ca_certificates[0])
     trusted = ("--trust", root, "--operator-root", stack.root_fingerprint)
+    trusted += ("--stamp-root", str(authority.root_path))
     for package in (file, redacted):
         found = maria.json("verify", str(package), *trusted, **stranger)
         assert found["indication"] == "TOTAL-PASSED"
-        assert {"letter", "exporter", "repository", "reading receipt"} <= {each["about"] for each in found["checks"]}
+        assert {"letter", "exporter", "repository", "time stamp", "reading receipt"} <= {
+            each["about"] for each in found["checks"]
+        }
     assert len(found["not_included"]) == 2
     doubted = maria.json("verify", str(file), code=ExitCode.CHECK_FAILED, **stranger)
     assert doubted["indication"] == "INDETERMINATE"

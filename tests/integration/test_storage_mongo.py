@@ -14,7 +14,7 @@ from pymongo.monitoring import CommandListener
 from crypto_core import limits, mailbox, sealed, suite
 from crypto_core.commands import Person
 from crypto_core.documents import SignedRenewal
-from crypto_core.ids import LetterId, Milliseconds, SessionId, UserId, new_letter_id
+from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId, new_letter_id
 from crypto_core.letter import seal as seal_letter
 from crypto_core.mailbox import EntryKind
 from repository_worker.effects import (
@@ -30,6 +30,7 @@ from repository_worker.effects import (
 )
 from repository_worker.errors import Conflict, CounterUsed, StorageError, StorageUnavailable
 from repository_worker.local_mongo import LocalMongo
+from repository_worker.stamper import StoredStamp
 from repository_worker.storage import documents, driver
 from repository_worker.storage.driver import connect
 from repository_worker.storage.interface import CounterState, MailboxState, Page, StoredLetter
@@ -549,6 +550,25 @@ def test_a_database_that_is_down_is_unavailable_and_comes_back(tmp_path, monkeyp
         assert storage.registration(MARIA) == person(MARIA)
         assert storage.registration(JOAO) == person(JOAO)
         storage.close()
+
+
+def test_a_stamp_is_kept_with_its_token_and_the_first_one_stays(storage):
+    one, other = Digest(b"1" * 32), Digest(b"2" * 32)
+    first, later = Digest(b"r" * 32), Digest(b"s" * 32)
+    storage.keep_stamps(first, b"a token", [StoredStamp(one, 0, 1, (other,), b"a token")])
+    storage.keep_stamps(
+        later,
+        b"a later token",
+        [StoredStamp(one, 1, 2, (), b"a later token"), StoredStamp(other, 0, 2, (one,), b"a later token")],
+    )
+    found = storage.stamps([one, other, Digest(b"3" * 32)])
+    assert found[one] == StoredStamp(one, 0, 1, (other,), b"a token")
+    assert found[other] == StoredStamp(other, 0, 2, (one,), b"a later token")
+    assert found.keys() == {one, other}
+    assert storage.stamps([]) == {}
+    storage._database["tokens"].delete_one({"_id": first})
+    with pytest.raises(StorageError, match="token"):
+        storage.stamps([one])
 
 
 def test_no_address_is_shown_when_one_is_wrong():

@@ -122,6 +122,7 @@ class World:
             registrations=tuple(self.registrations.values()),
             evidence=self.evidence(),
             operator_root=self.operator_der,
+            stamps=(),
             certificates=tuple(each.public_bytes(Encoding.DER) for each in certificates),
             crls=self.lists,
             ocsp=(),

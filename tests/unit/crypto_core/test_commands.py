@@ -9,6 +9,7 @@ import pytest
 from crypto_core import cbor, commands, limits, sealed, sign_for
 from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import ErrorCode, RefusedByRepository
+from crypto_core.delivery import EntryStamp
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
 from crypto_core.evidence import Evidence
 from crypto_core.ids import AttachmentId
@@ -79,7 +80,7 @@ RESULTS = {
     "ACCEPT": commands.ChoiceResult(Choice.ACCEPTED, NOW, b"head", b"release"),
     "REFUSE": commands.ChoiceResult(Choice.EXPIRED, NOW, b"head", None),
     "STATUS": commands.StatusResult(BOX_ENTRY, (BOX_ENTRY,), (b"head",)),
-    "EVIDENCE": commands.EvidenceResult(b"{}", b"a CMS signature"),
+    "EVIDENCE": commands.EvidenceResult(b"{}", b"a CMS signature", (EntryStamp(0, 1, 2, (b"h" * 32,), b"a token"),)),
     "STATUS, signed for": commands.StatusResult(
         BOX_ENTRY,
         (),

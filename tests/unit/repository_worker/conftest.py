@@ -40,6 +40,7 @@ class Shelf:
     uploads: dict[Any, int] = field(default_factory=dict)
     chunks: dict[Any, bytes] = field(default_factory=dict)
     swept: bool = False
+    stamped: dict[Any, Any] = field(default_factory=dict)
     asked: int = 0
 
     def registration(self, user):
@@ -99,6 +100,9 @@ class Shelf:
     def concerning(self, owner, author, letter):
         own = self.entries_.get(owner, [])
         return tuple(each for each in own if (each.about, each.entry.routing.letter) == (author, letter))
+
+    def stamps(self, leaves):
+        return {leaf: self.stamped[leaf] for leaf in leaves if leaf in self.stamped}
 
     def _entry(self, owner, kind, about, letter):
         for each in self.entries_.get(owner, []):

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bench.attachments import attachments
 from bench.figures import Better, Measure, Played, percentile
 from bench.mailboxes import hot_mailbox, mailbox_sizes
 from bench.negotiation import negotiation
@@ -157,5 +158,6 @@ ROWS: dict[str, Row] = {
     "two_workers": two_workers,
     "hot_mailbox": hot_mailbox,
     "mailbox_size": mailbox_sizes,
+    "attachments": attachments,
     "memory": memory,
 }

@@ -144,6 +144,7 @@ class _Upload:
         planned, shape = self._planned, self._stream.shape
         begin = commands.Upload(self._journal.letter, planned.attachment, shape.sealed_size)
         found: UploadResult = self._context.call(self._live, begin)
+        self._tell()
         with _opened(planned) as file:
             puts = self._puts(file, found.there)
             for _ in self._context.call_all(self._live, puts, IN_FLIGHT):

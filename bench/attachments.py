@@ -41,6 +41,7 @@ ENVELOPE_BYTES, REPLY_BYTES = 640, 460
 AIM, BOUND = 0.8, 0.5
 #: What the program and a worker may take above their base for a file of 1 GiB; MiB.
 MEMORY_MIB = 100.0
+LOOK_SECONDS = 0.02  #: how often the memory of a program is looked at
 PASSPHRASE, PIN = "uma frase bem longa", "1234"
 _RESET_PEAK = "5"  # proc(5): /proc/PID/clear_refs
 
@@ -158,16 +159,21 @@ def _memory(world: World, writer: _Writer) -> Iterator[Measure]:
 
 
 def _peak_of_program(writer: _Writer, *arguments: str) -> float:
-    """The most memory that one run of `smr` took; MiB. Raises RuntimeError when it failed."""
+    """The most memory that one run of `smr` took; MiB. Raises RuntimeError when it failed.
+
+    Asked again and again while it runs: what wait4(2) tells of it begins with the memory of this process.
+    """
     program = [sys.executable, "-m", "client", *arguments]
+    peak = 0.0
     with subprocess.Popen(
         program, env=writer.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        while process.poll() is None:
+            peak = max(peak, _peak(process.pid))
+            time.sleep(LOOK_SECONDS)
     if process.returncode != 0:
         raise RuntimeError(f"smr {arguments[0]} ended with {process.returncode}")
-    return used.ru_maxrss / limits.KIB
+    return peak
 
 
 def _peak(pid: int) -> float:
@@ -175,7 +181,7 @@ def _peak(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / limits.KIB
-    raise RuntimeError("a process without a peak of memory")
+    return 0.0  # it has just ended
 
 
 def _file(path: Path, size: int) -> Path:

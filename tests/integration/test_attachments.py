@@ -7,14 +7,18 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pymongo
 import pytest
 
+from client import session
 from client.errors import CheckFailed, NotFound, TooLarge, Usage
 from client.settings import Settings, Transfer
-from crypto_core import limits
+from crypto_core import commands, limits
+from crypto_core.commands import ErrorCode, RefusedByRepository
+from crypto_core.ids import AttachmentId, LetterId, UserId
 from repository_worker.stack import DATABASE, PrivateStack
 from tests.support.library import Citizen, enrol, make_citizen, user_id
 
@@ -250,6 +254,27 @@ def test_what_the_database_was_made_to_say_is_refused(
     with pytest.raises(CheckFailed, match="not what its author signed"):
         read(joao, letter, folder)
     assert not list(folder.iterdir())
+
+
+def test_nobody_else_gets_or_puts_a_chunk(maria: Citizen, joao: Citizen, database, tmp_path: Path):
+    """Not even with the ids, which only the letter's people and the repository know."""
+    path = make_file(tmp_path / "ata.bin", 10)
+    before = there(database)
+    with maria.open() as repository:
+        repository.send([user_id(maria)], b"", "", [path])  # to herself
+    (key,) = there(database) - before
+    author, letter, attachment = UserId(key[:28]), LetterId(key[28:44]), AttachmentId(key[44:60])
+    assert author.hex() == user_id(maria)
+    with closing(joao.context()) as context:
+        live = session.require(context)
+        for command in (
+            commands.GetChunk(author, letter, attachment, 0),
+            commands.PutChunk(letter, attachment, 0, bytes(26)),
+        ):
+            with pytest.raises(RefusedByRepository) as refusal:
+                context.call(live, command)
+            assert refusal.value.code is ErrorCode.NOT_FOUND
+    assert there(database) - before == {key}
 
 
 def test_what_cannot_be_attached(maria: Citizen, tmp_path: Path, monkeypatch):

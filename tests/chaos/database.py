@@ -19,17 +19,16 @@ Document = Mapping[str, Any]
 
 
 def read(database: Database[dict[str, Any]], repository: RepositoryId, keys: Mapping[UserId, SealingKey]) -> Stored:
-    """Everything of the collections that the rules are about. `keys`: the sealing key of each citizen."""
-    objects = list(database["accepted"].find({"entries": {"$exists": True}}))
+    """All that these citizens wrote, of the collections that the rules are about. `keys`: their sealing keys."""
+    objects = list(database["accepted"].find({"entries": {"$exists": True}, "author": {"$in": list(keys)}}))
+    mailboxes = database["mailboxes"].find({"mailbox": {"$in": list(keys)}})
     bodies = {each["_id"]: each["body"] for each in database["bodies"].find()}
     return Stored(
         repository=repository,
         letters=tuple(_letter(each, bodies, repository, keys) for each in objects if _is_letter(each)),
         receipts=tuple(_receipt(each, repository, keys) for each in objects if not _is_letter(each)),
         entries=tuple(_entry(each, entry) for each in objects for entry in each["entries"]),
-        hints={
-            each["mailbox"].hex(): (int(each["number"]), each["hash"].hex()) for each in database["mailboxes"].find()
-        },
+        hints={each["mailbox"].hex(): (int(each["number"]), each["hash"].hex()) for each in mailboxes},
     )
 
 

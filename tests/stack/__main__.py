@@ -19,8 +19,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="smr-chaos-stack-") as name, Engine() as engine:
         folder = Path(name)
         with System(engine, Images(engine).make(), folder / "system", cluster=True) as system:
-            system.up()
             system.trust_the_state()
+            system.up()
             (folder / "run").mkdir()
             result = run(system, folder / "run", sys.argv[1:] or list(Cluster(system).faults))
     for gap in result.gaps:

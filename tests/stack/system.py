@@ -122,7 +122,7 @@ class System:
         return self.engine.inspect(*ids) if ids else []
 
     def trust_the_state(self) -> None:
-        """Imports the test CA into the repository's trust store, and has the workers read it."""
+        """Imports the test CA into the repository's trust store, before there are workers that read it."""
         public = self.folder / "state"
         public.mkdir(exist_ok=True)
         for each in self.certificates:
@@ -130,8 +130,6 @@ class System:
         found = [f"/state/{each.name}" for each in self.certificates]
         words = ("smr-pki", "trust", "import", *found, "--root-fingerprint", self.root)
         self.operator(*words, volumes=[f"{public}:/state:ro"])
-        self.compose("restart", "worker")
-        self.up("--no-deps", "worker")
 
     @property
     def certificates(self) -> tuple[Path, ...]:

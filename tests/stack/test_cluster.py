@@ -22,8 +22,8 @@ FAULTS = ("rabbitmq-kill-leader", "rabbitmq-pause-follower", "mongo-kill")
 @pytest.fixture(scope="module")
 def system(engine: Engine, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with System(engine, images, tmp_path_factory.mktemp("cluster"), cluster=True) as running:
-        print(f"\nhealthy after {running.up():.1f} s")
         running.trust_the_state()
+        print(f"\nhealthy after {running.up():.1f} s")
         yield running
 
 

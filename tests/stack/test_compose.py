@@ -52,8 +52,8 @@ print(code(lambda: stranger["smr"]["letters"].find_one()))
 @pytest.fixture(scope="module")
 def system(engine: Engine, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with System(engine, images, tmp_path_factory.mktemp("system")) as running:
-        print(f"\nhealthy after {running.up():.1f} s")
         running.trust_the_state()
+        print(f"\nhealthy after {running.up():.1f} s")
         yield running
 
 

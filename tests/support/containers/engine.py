@@ -5,8 +5,9 @@
         engine.compose(project, "up", "--detach", environment={…})
 
 What costs time (images) is kept between runs below `${XDG_CACHE_HOME:-~/.cache}/smr/containers`; a lock there lets one
-run at a time use it. The engine needs root and Debian's docker.io, which `bootstrap.sh stack` installs. Should this
-program die, a guard ends the engine and all that it started.
+run at a time use it. The engine needs root and Debian's docker.io, which `bootstrap.sh stack` installs. Its mounts are
+in a namespace of its own, and are gone with it. Should this program die, a guard ends the engine and all that it
+started; what is left then (containers on disk, rules in the packet filter) is removed by the next run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from broker_config.private_process import PrivateProcess, clean_environment
+from tests.support.containers.host_network import Traces
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
@@ -47,6 +49,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.cache = cache_folder()
+        self._traces = Traces(self.cache / "network-before.json")
         self._folder = Path(tempfile.mkdtemp(prefix="smr-engine-"))
         self._process: PrivateProcess | None = None
         self._lock: int | None = None
@@ -74,6 +77,7 @@ class Engine:
         process, self._process = self._process, None
         if process is not None:
             process.stop(STOP_SECONDS)
+            self._traces.remove()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -138,13 +142,14 @@ class Engine:
             raise EngineFailed(f"another run uses {self.cache}; wait until it is over") from error
 
     def _start(self) -> None:
-        for program in ("dockerd", "docker", "iptables"):
+        for program in ("dockerd", "docker", "iptables", "ip"):
             if shutil.which(program) is None:
                 raise EngineFailed(f"{program} is missing; run ./bootstrap.sh stack")
         if os.geteuid() != 0:
             raise EngineFailed("a Docker engine can be started by root alone; run this as root")
+        self._traces.note()
         (self._folder / "daemon.json").write_text("{}")
-        command = ["dockerd", "--config-file", str(self._folder / "daemon.json")]
+        command = ["unshare", "--mount", "dockerd", "--config-file", str(self._folder / "daemon.json")]
         command += ["--data-root", str(self.cache / "docker"), "--exec-root", str(self._folder / "exec")]
         command += ["--host", self.environment["DOCKER_HOST"], "--pidfile", str(self._folder / "docker.pid")]
         command += ["--storage-driver", "overlay2"]
@@ -152,6 +157,15 @@ class Engine:
             command, environment=clean_environment({"HOME": str(self._folder)}), log=self._folder / "dockerd.log"
         )
         self._process.wait_until(self._answers, seconds=START_SECONDS, what="the Docker engine")
+        self._clear()
+
+    def _clear(self) -> None:
+        """Removes what a run left that did not come to its end."""
+        left = self.run("ps", "--all", "--quiet").split()
+        if left:
+            self.run("rm", "--force", "--volumes", *left)
+        self.run("network", "prune", "--force")
+        self.run("volume", "prune", "--force")
 
     def _answers(self) -> bool:
         return self.process(["info"]).returncode == 0

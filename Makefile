@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-stack lint reformat pages lock bench chaos chaos-stack clean bootstrap-demo bootstrap-test bootstrap-bench bootstrap-stack
+.PHONY: help demo test test-stack lint reformat pages lock bench chaos chaos-stack flood-stack clean bootstrap-demo bootstrap-test bootstrap-bench bootstrap-stack
 
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
@@ -67,6 +67,9 @@ chaos: bootstrap-test ## break everything for DURATION seconds under load, then 
 
 chaos-stack: bootstrap-stack ## break each server of deploy/cluster.yml in turn, and tell how long clients waited; KINDS=... for some
 	@exec $(BIN)/python -m tests.stack $(KINDS)
+
+flood-stack: bootstrap-stack ## flood docker-compose.yml, and tell how long the others waited until it was cut off
+	@exec $(BIN)/python -m tests.stack.flood
 
 clean: ## remove .venv/ and what tools left behind
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -32,6 +32,9 @@ PORT: Final = 27017
 SECONDS: Final = 90.0  #: for the server to come, and for each change to be agreed on
 PAUSE_SECONDS: Final = 0.3
 SELECTION_MS: Final = 2_000
+#: How long members wait for a primary that says nothing before they elect another one; MongoDB's own value is 10 s.
+#: Twice the pause between two heartbeats: one of them may be lost.
+SETTINGS: Final = {"electionTimeoutMillis": 4_000}
 _AUTHENTICATION_FAILED: Final = 18
 _UNAUTHORIZED: Final = 13
 _USER_NOT_FOUND: Final = 11
@@ -85,6 +88,7 @@ class DatabaseSetup:
             with self._set() as client:
                 for name, roles in self._accounts.roles().items():
                     self._put_account(client, name, roles)
+                _put_settings(client)
                 for number, host in enumerate(self._members):
                     _until(partial(_add_member, client, number, host), f"{host} does not join the replica set")
 
@@ -116,7 +120,8 @@ class DatabaseSetup:
             if "setName" in client.admin.command("hello"):
                 return
             members = [{"_id": 0, "host": self._members[0]}]
-            client.admin.command("replSetInitiate", {"_id": self._accounts.replica_set, "members": members})
+            config = {"_id": self._accounts.replica_set, "members": members, "settings": SETTINGS}
+            client.admin.command("replSetInitiate", config)
 
     def _make_administrator(self) -> bool:
         """True when the administrator is there, made by us or before."""
@@ -142,6 +147,15 @@ class DatabaseSetup:
             if error.code != _USER_NOT_FOUND:
                 raise
             client.admin.command("createUser", name, **settings)
+
+
+def _put_settings(client: Client) -> None:
+    config = client.admin.command("replSetGetConfig")["config"]
+    if SETTINGS.items() <= config["settings"].items():
+        return
+    config["settings"].update(SETTINGS)
+    config["version"] += 1
+    client.admin.command("replSetReconfig", config)
 
 
 def _add_member(client: Client, number: int, host: str) -> bool:

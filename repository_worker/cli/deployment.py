@@ -13,7 +13,9 @@ from repository_worker.cli.common import Json
 
 def compose_secrets(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty folder, or one to be made.")],
-    organisation: Annotated[str, typer.Option(help="The operator's name, which goes into certificates.")],
+    organisation: Annotated[
+        str, typer.Option(help="The operator's name, which goes into certificates; needed to make them first.")
+    ] = "",
     host: Annotated[
         list[str] | None, typer.Option(help="A name or address by which clients reach the broker; repeatable.")
     ] = None,
@@ -30,8 +32,10 @@ def compose_secrets(
     hosts = tuple(host or ())
     if renew_certificates:
         made = renew(folder, hosts)
-        title = "Certificates renewed. Restart rabbitmq and mongo, one after the other."
+        title = "Certificates renewed. RabbitMQ reads them within minutes; restart mongo, one member after the other."
     else:
+        if not organisation:
+            raise typer.BadParameter("the certificates need the operator's name: add --organisation")
         made = create(folder, Deployment(organisation, hosts, cluster))
         title = "Secrets made. Keep a copy of the folder where only you can read it."
     common.show({"folder": str(folder), "files": ", ".join(made)}, as_json, title=title)

@@ -86,6 +86,7 @@ TRANSACTION_SECONDS: Final = 5
 PAUSE_SECONDS_MIN: Final = 0.001
 PAUSE_SECONDS_MAX: Final = 0.1
 _NAMESPACE_EXISTS: Final = 48
+_UNAUTHORIZED: Final = 13
 
 
 class MongoStorage:
@@ -99,6 +100,7 @@ class MongoStorage:
         quota: Quota = DEFAULT_QUOTA,
     ) -> None:
         self._client = client
+        self._may_limit = True
         self._repository = repository
         self._database = open_database(client, database)
         self._heads = Heads(self._database)
@@ -148,9 +150,13 @@ class MongoStorage:
         and is gone when it restarts; where this account may not set it, the operator sets it in the server's own
         configuration (transactionLifetimeLimitSeconds).
         """
+        if not self._may_limit:
+            return
         try:
             self._client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=TRANSACTION_SECONDS)
         except OperationFailure as error:
+            # Told once: this is done at every probe.
+            self._may_limit = error.code != _UNAUTHORIZED
             structlog.get_logger("storage").warning("transaction lifetime not set", code=error.code)
         except PyMongoError as error:
             raise translated(error) from error

@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-import pika
-import pika.exceptions
 import pytest
 
 from broker_config import names
@@ -16,6 +14,7 @@ from crypto_core import ids
 from crypto_core.keys import SigningKey
 from repository_worker.guard import CUT_OFF_SECONDS, Guard
 from repository_worker.stack import PrivateStack
+from tests.support.flood import Flood
 from tests.support.wire import Wire
 
 pytestmark = pytest.mark.timeout(300)
@@ -35,31 +34,6 @@ def stack(tmp_path_factory) -> Iterator[PrivateStack]:
 def account(stack: PrivateStack, key: SigningKey) -> tuple[names.Installation, ConnectionSettings]:
     installation = names.Installation(ids.installation_of(key.public.raw))
     return installation, stack.broker.enrol(installation)
-
-
-class Flood(threading.Thread):
-    """Publishes garbage as fast as the broker takes it, until it is cut off."""
-
-    def __init__(self, settings: ConnectionSettings) -> None:
-        super().__init__(daemon=True)
-        self._settings = settings
-        self.began = time.monotonic()
-        self.ended: float | None = None
-        self.sent = 0
-
-    def run(self) -> None:
-        connection = connect(self._settings)
-        channel = connection.channel()
-        properties = pika.BasicProperties(user_id=self._settings.user)
-        self.began = time.monotonic()
-        try:
-            while time.monotonic() < self.began + 4 * CUT_OFF_SECONDS:
-                for _ in range(50):
-                    channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, b"junk", properties)
-                    self.sent += 1
-                connection.process_data_events(0.02)
-        except pika.exceptions.AMQPError:
-            self.ended = time.monotonic()
 
 
 def test_it_is_noticed_and_cut_off_in_time_and_the_others_are_answered(stack, capsys):

@@ -48,6 +48,7 @@ MEND_SECONDS: Final = 120.0
 #: Between a mended fault and the next, so that some operations are undisturbed; seconds.
 CALM_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 0.3
+PAUSE_ATTEMPTS: Final = 20
 SETTLED_OPERATIONS: Final = 8
 NODES: Final = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
 MEMBERS: Final = ("mongo", "mongo-2", "mongo-3")
@@ -157,7 +158,13 @@ class Cluster:
     @contextlib.contextmanager
     def _paused(self, service: str) -> Iterator[None]:
         name = self._container(service)
-        self.system.engine.run("pause", name)
+        # A container that starts a program at that moment, as for its health, cannot always be frozen at once.
+        for _ in range(PAUSE_ATTEMPTS):
+            if self.system.engine.process(["pause", name]).returncode == 0:
+                break
+            time.sleep(PAUSE_SECONDS)
+        else:
+            self.system.engine.run("pause", name)
         yield
         self.system.engine.run("unpause", name)
 

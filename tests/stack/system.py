@@ -9,9 +9,12 @@ A test CA stands for the state: its lists are served on an address that containe
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import random
 import secrets
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +27,7 @@ from typing import Any, Final, Self
 
 from broker_config import names
 from broker_config.permissions import Permissions
-from broker_config.private_process import clean_environment, free_ports
+from broker_config.private_process import LOOPBACK, clean_environment
 from crypto_core import descriptor as descriptors
 from pki.identity import fingerprint
 from pki.test_ca import TestCa
@@ -33,6 +36,7 @@ from tests.support.containers.engine import ROOT, Engine, EngineFailed
 ORGANISATION: Final = "Organização Exemplo"
 PASSPHRASE: Final = "uma frase bem longa"
 UP_SECONDS: Final = 240
+PORTS: Final = (15_700, 19_900)  #: below those of `broker_config.private_process`
 COMMAND_SECONDS: Final = 90.0
 PROGRAMS: Final = Path(sys.executable).parent
 
@@ -44,7 +48,7 @@ class System:
         self.engine = engine
         self.folder = folder
         self.secrets = folder / "secrets"
-        self.port = free_ports(1)[0]
+        self.port = _free_port()
         self.project = f"smr{secrets.token_hex(4)}"
         files = ("docker-compose.yml", *(("deploy/cluster.yml",) if cluster else ()), "tests/stack/state.yml")
         named = [word for each in files for word in ("--file", str(ROOT / each))]
@@ -171,6 +175,15 @@ class System:
             *control, "set_permissions", "--vhost", names.VHOST, name, allowed.configure, allowed.write, allowed.read
         )
         return f"amqps://{name}:{password}@localhost:{self.port}/{names.VHOST}?ca={self.secrets}/ca.pem"
+
+
+def _free_port() -> int:
+    """A port that nobody listens on now. It is published a minute later, so it is none that other tests draw."""
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def program(name: str, *words: str, environment: Mapping[str, str] | None = None) -> str:

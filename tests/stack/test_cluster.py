@@ -37,9 +37,11 @@ def test_every_queue_has_a_member_on_every_node(system: System) -> None:
 def test_every_member_of_the_database_holds_the_data(system: System) -> None:
     found = Cluster(system)
     with found.mongo(found.primary()) as client:
+        settings = client.admin.command("replSetGetConfig")["config"]["settings"]
         members = client.admin.command("replSetGetStatus")["members"]
     assert sorted(each["name"] for each in members) == sorted(f"{member}:27017" for member in MEMBERS)
     assert sorted(each["stateStr"] for each in members) == ["PRIMARY", "SECONDARY", "SECONDARY"]
+    assert settings["electionTimeoutMillis"] == 4000
 
 
 def test_a_letter_and_its_receipt(system: System, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The tests are acts of one play on one system, in the order of this file.
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import threading
 import time
@@ -13,18 +14,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from broker_config.connection import connect, parse_amqp_url
 from broker_config.errors import BrokerError, BrokerRefused
+from crypto_core.keys import SigningKey
+from tests.stack.flood import account
 from tests.stack.people import People
-from tests.stack.system import System
-from tests.support.containers.engine import Engine
+from tests.stack.system import System, program
+from tests.support.containers.engine import ROOT, Engine
 from tests.support.containers.images import Images
+from tests.support.flood import FLOOD_SECONDS, Flood
 
 pytestmark = pytest.mark.timeout(1200)  # the first test makes the images, where they are missing
 
+#: The panel of what has not happened in this play.
+MAY_BE_EMPTY = {"Refused and rejected"}
 UNAUTHORIZED = 13  #: MongoDB's code
 NOT_SECRET = ("ca.pem", "broker.pem", "broker-definitions.json")
 
@@ -54,6 +61,7 @@ def system(engine: Engine, images: dict[str, str], tmp_path_factory: pytest.Temp
     with System(engine, images, tmp_path_factory.mktemp("system")) as running:
         running.trust_the_state()
         print(f"\nhealthy after {running.up():.1f} s")
+        running.up("--no-deps", "prometheus")
         yield running
 
 
@@ -164,7 +172,7 @@ def test_the_account_that_rabbitmq_invents_is_not_there(system: System) -> None:
 def test_no_container_has_more_rights_than_its_work_needs(system: System) -> None:
     containers = system.containers()
     assert {each["Config"]["Labels"]["com.docker.compose.service"] for each in containers} == {
-        *("rabbitmq", "mongo", "prepare-database", "init", "worker")
+        *("rabbitmq", "mongo", "prepare-database", "init", "worker", "guard", "prometheus")
     }
     for each in containers:
         host = each["HostConfig"]
@@ -173,7 +181,7 @@ def test_no_container_has_more_rights_than_its_work_needs(system: System) -> Non
         assert not host["CapAdd"], each["Name"]
         assert "no-new-privileges:true" in host["SecurityOpt"], each["Name"]
         assert not host["Privileged"], each["Name"]
-        assert each["Config"]["User"] in {"999:999", "10001:10001"}, each["Name"]
+        assert each["Config"]["User"] in {"999:999", "10001:10001", "65534:65534"}, each["Name"]
     servers = [each for each in containers if each["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"]
     assert {bool(each["HostConfig"]["Memory"] and each["HostConfig"]["PidsLimit"]) for each in servers} == {True}
 
@@ -208,12 +216,115 @@ def test_the_doctor_finds_all_well(system: System) -> None:
     assert [each for each in found["checks"] if not each["ok"]] == []
 
 
+def test_an_installation_that_floods_is_cut_off(system: System, people: People, tmp_path: Path) -> None:
+    key = SigningKey.generate()
+    flood = Flood(account(system, key))
+    flood.start()
+    flood.join(2 * FLOOD_SECONDS)
+    assert flood.ended is not None
+    print(f"\n{flood.sent} messages in {flood.ended - flood.began:.1f} s, then cut off")
+    with pytest.raises(BrokerRefused):
+        connect(flood.settings, attempts=1).close()
+    people.read(people.send(tmp_path))
+
+
+# --- other keys and certificates ------------------------------------------------------------------------------------
+
+
+def test_new_keys_of_the_repository_while_sessions_are_open(system: System, people: People, tmp_path: Path) -> None:
+    letter = people.send(tmp_path)
+    before = json.loads(system.operator("smr-repository", "descriptor", "--json"))["epoch"]
+    told = system.operator("smr-repository", "descriptor", "--reissue", "--new-keys", "--json")
+    assert json.loads(told)["epoch"] == before + 1
+    people.read(letter)
+    people.read(people.send(tmp_path))
+    assert people.sender.smr("session", "show")["epoch"] == before
+
+
+def shown(system: System) -> str:
+    """The certificate that clients are shown."""
+    return ssl.get_server_certificate(("localhost", system.port))
+
+
+def test_new_certificates_of_the_servers(system: System, people: People, tmp_path: Path) -> None:
+    before, letter = shown(system), people.send(tmp_path)
+    program("smr-repository", "compose-secrets", str(system.secrets), "--renew-certificates")
+    system.compose("exec", "--no-TTY", "rabbitmq", "rabbitmqctl", "--quiet", "eval", "ssl:clear_pem_cache().")
+    assert shown(system) != before
+    people.read(letter)
+    letter = people.send(tmp_path)
+    system.compose("restart", "mongo")
+    system.up("--no-deps", "mongo")
+    people.read(letter)
+    people.read(people.send(tmp_path))
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+# Asked from a worker's container, which shares a network with Prometheus: /api/v1/ and what comes after it.
+ASK_PROMETHEUS = """
+import sys, urllib.request as r
+asked = "http://prometheus:9090/api/v1/" + sys.argv[1]
+print(r.build_opener(r.ProxyHandler({})).open(asked, timeout=20).read().decode())
+"""
+
+
+def prometheus(system: System, asked: str) -> Any:
+    answer = json.loads(system.compose("exec", "--no-TTY", "worker", "python", "-c", ASK_PROMETHEUS, asked))
+    assert answer["status"] == "success", answer
+    return answer["data"]
+
+
+def test_prometheus_takes_its_files(system: System) -> None:
+    words = ("exec", "--no-TTY", "prometheus", "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
+    assert "1 rule files found" in system.compose(*words)
+
+
+def test_prometheus_reaches_workers_and_broker(system: System) -> None:
+    deadline = time.monotonic() + 90
+    while True:
+        targets = prometheus(system, "targets?state=active")["activeTargets"]
+        states = {(each["labels"]["job"], each["health"]) for each in targets}
+        if states == {("worker", "up"), ("rabbitmq", "up")}:
+            break
+        assert time.monotonic() < deadline, targets
+        time.sleep(1)
+
+
+def test_prometheus_judges_by_every_rule(system: System) -> None:
+    deadline = time.monotonic() + 90
+    while True:
+        rules = [each for group in prometheus(system, "rules")["groups"] for each in group["rules"]]
+        if rules and all(each["health"] != "unknown" for each in rules):
+            break
+        assert time.monotonic() < deadline, rules
+        time.sleep(1)
+    assert {each["health"] for each in rules} == {"ok"}
+    assert {each["name"] for each in rules} >= {"NoWorkers", "Flood", "DeadLetters"}
+    assert "NoWorkers" not in {each["name"] for each in rules if each["state"] == "firing"}
+
+
+def test_prometheus_has_an_answer_for_every_panel_of_the_dashboard(system: System) -> None:
+    panels = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "repository.json").read_text())["panels"]
+    deadline = time.monotonic() + 90
+    while True:
+        empty = {
+            panel["title"]
+            for panel in panels
+            if not any(prometheus(system, f"query?query={quote(each['expr'])}")["result"] for each in panel["targets"])
+        }
+        if empty <= MAY_BE_EMPTY:
+            break
+        assert time.monotonic() < deadline, empty
+        time.sleep(1)
+
+
 # --- the end, and another beginning -----------------------------------------------------------------------------------
 
 
 def test_after_down_and_up_with_the_same_volumes(system: System, people: People, tmp_path: Path) -> None:
     letter = people.send(tmp_path)
-    system.compose("down", "--timeout", "20")
+    system.compose("--profile", "*", "down", "--timeout", "20")
     assert system.containers() == []
     print(f"\nhealthy again after {system.up():.1f} s")
     people.read(letter)

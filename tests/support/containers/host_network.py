@@ -17,7 +17,8 @@ from typing import Final
 FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 LINKS: Final = Path("/sys/class/net")
 COMMAND_SECONDS: Final = 20.0
-_BRIDGE: Final = re.compile(r"docker0|br-[0-9a-f]{12}")
+DEFAULT_BRIDGE: Final = "docker0"
+_BRIDGE: Final = re.compile(rf"{DEFAULT_BRIDGE}|br-[0-9a-f]{{12}}")
 _POLICY: Final = re.compile(r"^:FORWARD (\w+)", re.MULTILINE)
 _OF_AN_ENGINE: Final = re.compile(rf"DOCKER|-[io] ({_BRIDGE.pattern})(\s|$)")
 
@@ -60,6 +61,12 @@ class Traces:
             _run("iptables-restore", data=_without_engine(_rules(), before.policy))
             FORWARDING.write_text(before.forwarding)
         self._record.unlink()
+
+
+def address_of(link: str) -> str:
+    """This machine's IPv4 address on a link."""
+    (found,) = json.loads(_run("ip", "-json", "-4", "address", "show", "dev", link))
+    return str(found["addr_info"][0]["local"])
 
 
 def _without_engine(rules: str, policy: str) -> str:

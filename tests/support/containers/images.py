@@ -4,6 +4,8 @@
     python:3.11-slim             Debian 12, python3                      3.11
     rabbitmq:4-management        Debian 13, rabbitmq-server              4.0
     mongo:8                      Debian 12, the mongod of make test      6.0
+    haproxy:3.0                  Debian 13, haproxy                      3.0
+    prom/prometheus:v3.5.0       Debian 13, prometheus                   2.53
 
 They are other builds than the official images, and have none of their start scripts: docker-compose.yml works with
 both because it uses none. They trust the certificate authorities that this machine trusts, so that pip finds its index
@@ -31,7 +33,7 @@ BOOTSTRAP_SECONDS: Final = 400.0
 BUILD_SECONDS: Final = 600.0
 ATTEMPTS: Final = 3
 BOOKWORM: Final = ("ca-certificates", "libcurl4", "python3", "python3-venv")
-TRIXIE: Final = ("ca-certificates", "haproxy", "rabbitmq-server")
+TRIXIE: Final = ("ca-certificates", "haproxy", "prometheus", "rabbitmq-server")
 _AUTHORITIES: Final = "usr/local/share/ca-certificates"
 _HOOKS: Final = (
     f'mkdir -p "$1/{_AUTHORITIES}" && cp -a /{_AUTHORITIES}/. "$1/{_AUTHORITIES}/" || true',
@@ -55,6 +57,11 @@ RUN useradd -r -u 999 -U -d /data/db -s /usr/sbin/nologin mongodb && mkdir -p /d
 COPY mongod /usr/local/bin/mongod
 VOLUME /data/db
 """
+PROMETHEUS: Final = """
+FROM {base}
+RUN mkdir /prometheus && chown 65534:65534 /prometheus
+VOLUME /prometheus
+"""
 
 
 class Images:
@@ -76,6 +83,7 @@ class Images:
             "RABBITMQ_IMAGE": rabbitmq,
             "MONGO_IMAGE": mongo,
             "HAPROXY_IMAGE": trixie,
+            "PROMETHEUS_IMAGE": self._build("prometheus", PROMETHEUS.format(base=trixie), []),
             "SMR_IMAGE": self.worker(bookworm),
         }
 

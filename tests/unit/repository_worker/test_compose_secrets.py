@@ -116,6 +116,13 @@ def test_the_command_prints_names_and_no_secret(tmp_path: Path) -> None:
         assert each.read_text().strip() not in said.output
 
 
+def test_the_operators_name_is_needed_the_first_time_alone(tmp_path: Path) -> None:
+    secrets = str(tmp_path / "secrets")
+    assert CliRunner().invoke(app, ["compose-secrets", secrets]).exit_code == 2
+    assert CliRunner().invoke(app, ["compose-secrets", secrets, "--organisation", "Organização Exemplo"]).exit_code == 0
+    assert CliRunner().invoke(app, ["compose-secrets", secrets, "--renew-certificates"]).exit_code == 0
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"replica_set": "smr", "database": "smr", "accounts": {}}'])
 def test_an_unfit_file_of_accounts_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "accounts.json").write_text(text)

@@ -45,6 +45,15 @@ T = TypeVar("T")
 
 _CHANGED: Final = "It was changed, or parts of several packages were put together. Do not rely on it."
 _NOT_STAMPED: Final = "The time stamp does not show that this entry existed at that time."
+_CHOSEN: Final = frozenset(
+    {
+        EntryKind.ACCEPTANCE,
+        EntryKind.ACCEPTANCE_SENT,
+        EntryKind.REFUSAL,
+        EntryKind.REFUSAL_SENT,
+        EntryKind.EXPIRY,
+    }
+)
 _UNKNOWN_SIGNER: Final = "Who signed it cannot be told."
 
 
@@ -211,6 +220,11 @@ class _Work:
             "repository", f"{self._about.repository_name} ({self._repository}), operator root {fingerprint(root)}"
         )
         for entry in found.entries:
+            if entry.kind in _CHOSEN:
+                self._left_out.append(
+                    f"what {entry.author.hex()} signed about the slip: the repository recorded "
+                    f"{entry.kind.value}, {_shown(entry.time)}"
+                )
             if entry.document is not None and entry.signature is not None:
                 self._recorded.setdefault((entry.document, entry.signature), []).append(entry)
         self._stamps(found)

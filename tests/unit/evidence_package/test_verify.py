@@ -66,6 +66,17 @@ class TestPassed:
         assert len(report.left_out) == 1
         assert world.joao.user.hex() in report.left_out[0]
 
+    @pytest.mark.parametrize("kind", [EntryKind.ACCEPTANCE, EntryKind.REFUSAL_SENT, EntryKind.EXPIRY])
+    def test_a_choice_that_was_recorded_is_told_as_not_included(self, world, kind):
+        chosen = dataclasses.replace(
+            world.entries()[1], kind=kind, document=None, signature=None, slip=Digest(bytes(32))
+        )
+        report = judge(world, world.seal(world.package(evidence=world.evidence((*world.entries(), chosen)))))
+        assert report.passed
+        assert len(report.left_out) == 1
+        assert kind.value in report.left_out[0]
+        assert world.joao.user.hex() in report.left_out[0]
+
     def test_two_exports_differ_in_signatures_alone(self, world):
         one, other = contents.write(world.package()), contents.write(world.package())
         assert {name for name in one if one[name] != other[name]} <= {"evidence/delivery.p7s", "SHA256SUMS"}

@@ -35,6 +35,7 @@ from client.commands import (
     register,
     renew,
     send,
+    slip_proof,
     status,
     thread,
     verify,
@@ -59,6 +60,7 @@ from client.commands.receipt import ReceiptSent
 from client.commands.register import Registered
 from client.commands.renew import Renewed
 from client.commands.send import Sent
+from client.commands.slip_proof import CheatedSlip
 from client.commands.status import LetterStatus
 from client.commands.thread import ThreadLetter
 from client.commands.watch import Arrival
@@ -302,6 +304,11 @@ class Repository:
         """An evidence package from anybody, judged offline; also in a home that was never set up."""
         with boundary():
             return verify.verify_package(self._context, data, roots, operators, stamp_roots)
+
+    def judge_slip(self, data: bytes) -> CheatedSlip:
+        """A proof from anybody that a letter to be signed for opens to nobody. Raises CheckFailed if it is none."""
+        with boundary():
+            return slip_proof.judge(data)
 
     def close(self) -> None:
         """Drops the connection; the kept session stays."""

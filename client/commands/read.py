@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from client import downloads, mailbox, naming, opening, session
-from client.commands import choose
+from client.commands import choose, slip_proof
 from client.commands.choose import SignatureRequest
 from client.context import Context
 from client.errors import Check, CheckFailed, MailboxAlarm, NotAllowed
@@ -166,6 +166,14 @@ def _open(context: Context, live: LiveSession, own: Mailbox, link: Link, result:
             "content", "content as it was signed", opening.CHANGED, lambda: letter.open_body(head, sealed_body)
         )
         body = letter.open_body(head, sealed_body) if judgement.good else None
+    if judged.slip is not None and judged.broken is not None:
+        path = slip_proof.keep(context, Registry(context, live), judged.slip, judged.broken, own.owner)
+        raise CheckFailed(
+            "The sender had you sign for a letter that opens to nobody.",
+            "Both parts of its key are those that the sender signed for, and they open nothing.",
+            f"The proof of it is kept in {path}: show it to whoever relies on your signature.",
+            checks=tuple(judgement.checks),
+        )
     opening.require_passed("This letter is not what it seems.", tuple(judgement.checks))
     head, sender = judged.require()
     if body is None:

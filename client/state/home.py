@@ -13,6 +13,7 @@ HOME/outbox/             envelopes that were not answered yet
 HOME/uploads/            attachments whose letters were not sent yet
 HOME/sent/, HOME/opened/ acceptances of letters sent, and letters opened here
 HOME/signed-for/         what was chosen about letters that open against a signature, with the released shares
+HOME/slip-proofs/        slips whose shares opened nothing: proof against their senders
 HOME/alarms/             contradicting signed heads: proof against the repository
 HOME/trust/              the state's roots (another folder can be named)
 """
@@ -105,6 +106,10 @@ class Home:
     @property
     def signed_for(self) -> Path:
         return self.path / "signed-for"
+
+    @property
+    def slip_proofs(self) -> Path:
+        return self.path / "slip-proofs"
 
     @property
     def alarms(self) -> Path:

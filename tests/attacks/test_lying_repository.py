@@ -6,6 +6,7 @@ and sealed as the truth would be: only what the client remembers can tell it apa
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -21,12 +22,14 @@ import pytest
 
 from client.api import Repository
 from client.commands.proof import Contradiction
+from client.commands.status import Signing
 from client.errors import CheckFailed, ExitCode, MailboxAlarm
-from crypto_core import mailbox
-from crypto_core.ids import Digest, LetterId, Milliseconds, RepositoryId, UserId
+from crypto_core import canonical_json, ids, mailbox, records, sign_for
+from crypto_core.documents import SlipLine
+from crypto_core.ids import Digest, LetterId, Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.mailbox import EntryKind
 from repository_worker import worker
-from repository_worker.effects import Change, Outcome, StoreLetter
+from repository_worker.effects import Change, CounterRecord, Expire, Outcome, StoreLetter
 from repository_worker.keys import Home, now_ms
 from repository_worker.metrics import Metrics
 from repository_worker.settings import PREFIX, Settings
@@ -52,6 +55,7 @@ class LyingStorage:
         self.repository = repository
         self.victim: UserId | None = None
         self.lies: dict[str, Callable[..., Any]] = {}  #: instead of the method of this name
+        self.share_secret = b""
 
     def __getattr__(self, name: str) -> Any:
         return self.__dict__.get("lies", {}).get(name) or getattr(self.honest, name)
@@ -130,6 +134,7 @@ def liar(stack: PrivateStack) -> Iterator[LyingStorage]:
     )
     opened = Home(settings.home).keystore(stack.ca_passphrase_file.read_text())
     storage = LyingStorage(stack.storage(), opened.repository)
+    storage.share_secret = opened.share_secret
     metrics, ready = Metrics(), threading.Event()
     ring = Home(settings.home).ring(opened)
     pipeline = worker.build_pipeline(settings, opened, storage, ring, metrics)  # type: ignore[arg-type]
@@ -355,6 +360,114 @@ class TestAcceptances:
             lie = self.accepting(liar, without_recipient)
             with liar.doing(commit_all=lie), pytest.raises(CheckFailed, match="not for all recipients"):
                 hers.send([user_id(joao)], b"para dois")
+
+
+# ------------------------------------------------------------------------------ letters that open against a signature
+
+
+class TestSignFor:
+    """What a repository can do to a letter that it holds the second share of, and what is noticed."""
+
+    @pytest.fixture
+    def letter(self, maria: Citizen, joao: Citizen) -> str:
+        with maria.open() as hers:
+            return hers.send([user_id(joao)], b"convocado", sign_for_days=1).letter_id
+
+    def other_slip(self, liar: LyingStorage, **changes: Any) -> Callable[..., Any]:
+        """The letter as it is stored, but for its slip."""
+
+        def read(*arguments: Any) -> StoredLetter | None:
+            found = liar.honest.letter(*arguments)
+            if found is None or found.entry.slip is None:
+                return found
+            return replace(found, entry=replace(found.entry, slip=replace(found.entry.slip, **changes)))
+
+        return read
+
+    def test_it_takes_the_signature_and_withholds_the_letter(self, liar, joao, letter):
+        with joao.open() as his:
+            his.read(letter, sign=lambda _: True)
+            with liar.doing(letter=self.other_slip(liar, choice=None, chosen=None)):
+                asked: list[object] = []
+                with pytest.raises(CheckFailed, match="has your signature"):
+                    his.read(letter, sign=lambda request: not asked.append(request))
+                assert not asked  # nobody is asked to sign twice
+            assert his.read(letter).body == b"convocado"
+
+    def test_it_swaps_the_share(self, liar, maria, joao, letter):
+        place = LetterId(base64.b32decode(letter.upper() + "=" * 6)), owner_of(maria), owner_of(joao)
+        swapped = records.seal_share(liar.share_secret, *place, bytes(32))
+        with joao.open() as his:
+            lie = liar.doing(letter=self.other_slip(liar, share=swapped))
+            with lie, pytest.raises(CheckFailed, match="another share than the sender signed for") as refused:
+                his.read(letter, sign=lambda _: True)
+            failed = [check for check in refused.value.checks if not check.passed]
+            assert [check.name for check in failed] == ["released"]
+            assert his.read(letter).body == b"convocado"
+
+    def test_it_shows_another_slip(self, liar, maria, joao, letter):
+        with maria.open() as hers:
+            hers.send([user_id(joao)], b"outra", sign_for_days=1)
+        letters = [each for each in liar.true(owner_of(joao)) if each.slip is not None]
+        lie = liar.doing(letter=self.other_slip(liar, slip=letters[-1].slip.slip))
+        with joao.open() as his, lie, pytest.raises(MailboxAlarm, match="another letter than was recorded"):
+            his.read(letter, sign=lambda _: True)
+
+    def test_it_hides_what_was_chosen(self, liar, maria, joao, letter):
+        with joao.open() as his:
+            his.refuse(letter)
+
+        def without(*arguments: Any) -> StoredStatus | None:
+            found = liar.honest.status(*arguments)
+            return replace(found, choices=()) if found else None
+
+        with maria.open() as hers:
+            hers.letters()
+            with liar.doing(status=without), pytest.raises(MailboxAlarm, match="is left out"):
+                hers.status(letter)
+            (choice,) = hers.status(letter).choices
+            assert choice.verdict is Signing.REFUSED
+
+    def test_it_says_that_the_time_is_over_before_it_is(self, liar, maria, joao, letter):
+        slip = next(each.slip for each in liar.true(owner_of(maria)) if each.slip and letter_name(each) == letter)
+        name = LetterId(base64.b32decode(letter.upper() + "=" * 6))
+        early = Expire(owner_of(maria), name, slip.slip.digest, (owner_of(joao),), now_ms())
+        used = CounterRecord(SessionId(bytes(16)), 1, Digest(bytes(32)), now_ms())
+        liar.honest.commit(Change(early, used))
+        with maria.open() as hers:
+            (choice,) = hers.status(letter).choices
+        assert choice.verdict is Signing.FAILED
+        assert [check.name for check in choice.checks if not check.passed] == ["choice"]
+
+
+def test_a_sender_who_cheats_is_proved_to_anybody(
+    maria: Citizen, joao: Citizen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Both shares are as they were signed for, and open nothing: the reader keeps what convinces everybody."""
+    honest = sign_for._line
+
+    def cheat(*arguments: Any) -> SlipLine:
+        return replace(honest(*arguments), wrapped_secret=bytes(48))
+
+    with maria.open() as hers, monkeypatch.context() as patch:
+        patch.setattr(sign_for, "_line", cheat)
+        letter = hers.send([user_id(joao)], b"nada", sign_for_days=1).letter_id
+    with joao.open() as his:
+        with pytest.raises(CheckFailed, match="opens to nobody") as refused:
+            his.read(letter, sign=lambda _: True)
+        (path,) = joao.context().home.slip_proofs.glob("*.json")
+        assert str(path) in str(refused.value)
+        found = his.judge_slip(path.read_bytes())
+        assert (found.letter_id, found.signer.name) == (letter, "Maria Conceição Reis")
+        value = json.loads(path.read_bytes())
+        for member in ("slip", "signature", "share_1", "share_2", "certificate"):
+            changed = {**value, member: value[member][:-1] + ("1" if value[member][-1] == "0" else "0")}
+            with pytest.raises(CheckFailed, match="proves nothing"):
+                his.judge_slip(canonical_json.encode(changed))
+
+
+def letter_name(stored: StoredEntry) -> str:
+    return ids.base32(stored.entry.routing.letter, 26)
 
 
 # ---------------------------------------------------------------------------------------- proof, by the program

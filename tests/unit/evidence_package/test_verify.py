@@ -318,6 +318,20 @@ class TestRevocation:
             assert (report.indication, report.sub_indication) == (FAILED, SubIndication.REVOKED)
             assert ("letter", "certificate") in failures(report)
 
+    def test_a_list_that_says_revoked_counts_however_old_it_is(self, stolen):
+        """It was not current when the letter was accepted, nor at the export; a list without it was, at the first."""
+        self.revoke(stolen, SENT - timedelta(minutes=2))
+        stolen.ca.publish_crls(this_update=EXPORTED, next_update=EXPORTED + timedelta(days=1))
+        about = dataclasses.replace(
+            stolen.package().description,
+            exporter=stolen.party(stolen.joao),
+            exported=ms(LISTS + timedelta(days=9)),
+        )
+        package = stolen.package(crls=(*stolen.lists, *stolen.current_lists()), description=about)
+        report = judge(stolen, stolen.seal(package, stolen.joao), now=LATER)
+        found = {(check.about, check.name): check.sub_indication for check in report.checks if not check.passed}
+        assert found["letter", "certificate"] is SubIndication.REVOKED
+
     def test_revoked_after_it_was_accepted(self, stolen):
         self.revoke(stolen, SENT + timedelta(minutes=2))
         about_joao = dataclasses.replace(stolen.package().description, exporter=stolen.party(stolen.joao))

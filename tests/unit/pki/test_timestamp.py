@@ -135,6 +135,12 @@ def test_without_a_signed_attribute(token, trust, authority, kind):
         verify_token(resigned(token, authority.key, drop(kind)), DIGEST, trust)
 
 
+def test_signed_with_another_key(token, trust):
+    made = resigned(token, ec.generate_private_key(ec.SECP256R1()), lambda *_: None)
+    with pytest.raises(SignatureInvalid, match="does not hold"):
+        verify_token(made, DIGEST, trust)
+
+
 def test_a_token_with_other_content_under_the_signature(token, trust, authority):
     def edit(content, _):
         info = tsp.TSTInfo.load(bytes(content["encap_content_info"]["content"]))

@@ -44,6 +44,7 @@ reformat: bootstrap-test ## let ruff mend what it can
 pages: bootstrap-test ## write anew what the documentation takes from the code
 	$(BIN)/python -m tests.support.protocol_page
 	$(BIN)/python -m tests.support.command_pages
+	$(BIN)/python -m tests.support.pictures
 	$(BIN)/smr-repository settings > docs/SETTINGS.md
 
 # Hashes of every platform's files, no addresses: where packages come from is the machine's business.

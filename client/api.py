@@ -69,6 +69,7 @@ from client.errors import ClientError, boundary
 from client.session import SessionInfo
 from client.settings import Settings
 from evidence_package.verdict import Report
+from client.state.people import KnownPerson
 
 
 class Repository:
@@ -127,6 +128,12 @@ class Repository:
         """Registered people whose name contains `query`, each verified here."""
         with self._work():
             return people_command.people(self._context, query)
+
+    def known_people(self) -> tuple[KnownPerson, ...]:
+        """Everybody whose record was verified here once: names, and who is confirmed. Asks nobody."""
+        with boundary():
+            self._context.home.require_ready()
+            return people_command.known(self._context)
 
     def confirm(self, user_id: str, approve: Callable[[FoundPerson], bool]) -> FoundPerson:
         """From now on this person's name can be used, if `approve` agrees with the certificate's details."""

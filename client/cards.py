@@ -7,20 +7,24 @@ wait, the dialog and that process.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Final
 
 from cryptography import x509
 
-from client.errors import CardProblem
+from client.errors import CardProblem, Stopped
 from client.settings import Settings
 from crypto_core.documents import SignedDocument
 from crypto_core.ids import UserId
 from crypto_core.moments import to_datetime
 from pki import cades, identity
-from pki.errors import SeveralCards
+from pki.errors import CardError, SeveralCards
 from pki.signers import Card, CardInfo, CardKeyUse, CardSettings, PinRequest, list_cards
+
+_STOP_SECONDS: Final = 0.2  #: how often a person who stops is looked after
 
 KeepAlive = Callable[[], AbstractContextManager[None]]
 
@@ -37,12 +41,38 @@ class OpenCard:
     keep_alive: KeepAlive
 
     def sign(self, document: bytes, use: CardKeyUse) -> SignedDocument:
-        """The document with the card's detached signature. Raises CardError, CardProblem for one that has run out."""
+        """The document with the card's detached signature.
+
+        Raises CardError, Stopped, CardProblem for a card that has run out.
+        """
         self._require_in_time(use)
         own_dialog = self.card.summary.asks_pin_itself
         awaited = "the PIN on the reader or in its window, Ctrl-C to stop" if own_dialog else "the card's signature"
-        with self.keep_alive(), self.settings.waiting(awaited):
+        with self.keep_alive(), self.settings.waiting(awaited), self._stoppable():
             return SignedDocument(document, cades.sign_document(document, self.card, use))
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Ends the signing process when the person stops meanwhile: only that ends a dialog of the card's own."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(_STOP_SECONDS):
+                if self.settings.stopped():
+                    self.card.stop()
+                    return
+
+        watching = threading.Thread(target=watch, name="smr stop", daemon=True)
+        watching.start()
+        try:
+            yield
+        except CardError as error:
+            if self.settings.stopped():
+                raise Stopped from error
+            raise
+        finally:
+            done.set()
+            watching.join()
 
     def _require_in_time(self, use: CardKeyUse) -> None:
         """Before a PIN is asked for: a signature of a certificate that has run out helps nobody."""

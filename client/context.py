@@ -121,7 +121,7 @@ class Context:
         if self._transport is None:
             installation = names.parse_installation(ids.installation_of(app_key))
             settings = self._broker_settings(installation, account)
-            self._transport = Transport(settings, installation, self.settings.reply_seconds)
+            self._transport = Transport(settings, installation, self.settings.reply_seconds, self.settings.stopped)
         return self._transport
 
     def _broker_settings(self, installation: Installation, account: BrokerAccount | None) -> ConnectionSettings:

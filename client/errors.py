@@ -9,6 +9,8 @@
     ├── NotAllowed                  exit 4   the repository, or this home, does not let this citizen do it
     ├── NotFound                    exit 5   no such person, letter or file
     ├── Unreachable                 exit 6   no broker, no repository, or no answer in time; nothing is lost
+    │   └── LetterKept                       a letter is signed and kept; the next command sends it
+    ├── Stopped                     exit 1   the person stopped it while something was awaited
     ├── CardProblem                 exit 7   card, reader, driver or PIN
     └── LocalState                  exit 1   this home's own files: missing, locked, damaged
         └── WrongPassphrase
@@ -132,6 +134,19 @@ class Unreachable(ClientError):
 
     code = "unreachable"
     exit_code = ExitCode.UNREACHABLE
+
+
+class LetterKept(Unreachable):
+    """A letter is signed, sealed and in the outbox, without an answer yet: to write it again would send it twice."""
+
+
+class Stopped(ClientError):
+    """The person stopped it while something was awaited."""
+
+    code = "stopped"
+
+    def __init__(self) -> None:
+        super().__init__("Stopped.", "What was begun is kept.", "The same command goes on from there.")
 
 
 class CardProblem(ClientError):

@@ -67,13 +67,28 @@ def silently(_what: str) -> AbstractContextManager[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class Front:
+    """Who stands before a program: answers its questions, sees what it waits for, and can stop it.
+
+    `secret` gives what was typed, None where nobody can be asked. The rest is as in Settings.
+    """
+
+    secret: Callable[[str], str | None]
+    agree: Callable[[str], bool]
+    waiting: Waiting = silently
+    stopped: Callable[[], bool] = never
+    progress: Callable[[Transfer], None] = untold
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How one client is set up.
 
     `passphrase` and `pin` are called with the purpose, when a secret is needed; `risk_last_try` before the PIN when one
     more wrong one would lock the card; `waiting` with what is awaited, around every wait; `progress` whenever an
-    attachment has come further. `trust_store` is HOME/trust
-    when None; `memory` is where the kept session's key goes (None: nowhere, so that every command asks again).
+    attachment has come further. While the card signs or the repository is awaited, `stopped` is asked again and again,
+    from any thread; true ends the wait with Stopped. `trust_store` is HOME/trust when None; `memory` is where the kept
+    session's key goes (None: nowhere, so that every command asks again).
     """
 
     home: Path
@@ -84,6 +99,7 @@ class Settings:
     risk_last_try: Callable[[], bool] = never
     waiting: Waiting = silently
     progress: Callable[[Transfer], None] = untold
+    stopped: Callable[[], bool] = never
     clock: Callable[[], Milliseconds] = system_clock
     memory: Path | None = None
     former: str | None = None  #: the beginning of the id of an earlier card, whose mailbox is to be read

@@ -28,7 +28,7 @@ from broker_config import limits as broker_limits
 from broker_config import names, topology
 from broker_config.connection import ConnectionSettings
 from broker_config.errors import BrokerError, BrokerRefused, BrokerSettingsInvalid, BrokerUnreachable
-from client.errors import LocalState, NotAllowed, TooLarge, Unreachable
+from client.errors import LocalState, NotAllowed, Stopped, TooLarge, Unreachable
 from crypto_core.commands import RefusedByRepository
 from crypto_core.errors import BindingMismatch, ProtocolError
 from crypto_core.suite import sha256
@@ -63,10 +63,17 @@ class _Flight(Generic[R]):
 class Transport:
     """One connection with its own reply queue, opened when it is first needed. Not thread-safe."""
 
-    def __init__(self, settings: ConnectionSettings, installation: str, reply_seconds: float = REPLY_SECONDS) -> None:
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        installation: str,
+        reply_seconds: float = REPLY_SECONDS,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._settings = settings
         self._installation = names.parse_installation(installation)
         self._reply_seconds = reply_seconds
+        self._stopped = stopped
         self._connection: pika.BlockingConnection | None = None
         self._channel: Any = None
         self._queue = ""
@@ -79,7 +86,7 @@ class Transport:
         """What `take` makes of the first reply that it accepts.
 
         `take` raises ProtocolError for a reply that is not the answer; RefusedByRepository, which is an answer, ends
-        the wait. Raises Unreachable, TooLarge, NotAllowed (the broker account), LocalState (its address).
+        the wait. Raises Unreachable, Stopped, TooLarge, NotAllowed (the broker account), LocalState (its address).
         """
         (result,) = self.exchange_all([Request(envelope, take)], 1)
         return result
@@ -238,6 +245,8 @@ class Transport:
             self.ignored += 1
             last = refused
         self._last = last or self._last
+        if self._stopped():
+            raise Stopped
         left = deadline - time.monotonic()
         if left <= 0:
             raise _silent(self._reply_seconds, self.ignored, self._last)

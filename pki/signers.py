@@ -224,6 +224,10 @@ class Card:
             for label, object_id, der in answer["certificates"]
         ]
 
+    def stop(self) -> None:
+        """Ends the signing process, and with it a dialog that asks for the PIN; what waits for it gets a CardError."""
+        self._child.stop()
+
     def close(self) -> None:
         """End the signing process; the card forgets the login. Safe to call twice."""
         self._child.close()

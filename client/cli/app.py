@@ -484,6 +484,25 @@ def doctor(run: Run) -> View:
     return views.findings(run.repository.examine())
 
 
+@command(app, "ui")
+def ui(run: Run) -> View:
+    """Show the mailbox on the whole terminal: letters, reading, writing, people, receipts; for the keyboard alone."""
+    from client import ui as full_screen
+    from client.api import Repository
+    from client.cli import views
+    from client.cli.screen import fills_terminal
+    from client.errors import Usage
+
+    if run.options.as_json or not fills_terminal():
+        raise Usage(
+            "The mailbox needs a terminal that shows Unicode.",
+            "It fills the whole screen and listens to the keyboard.",
+            "Use smr list, smr read and smr status instead.",
+        )
+    full_screen.show(lambda front: Repository(run.settings(front)))
+    return views.left()
+
+
 @command(app, "completion")
 def completion(_run: Run, shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> View:
     """Print what makes a shell complete commands, letters and confirmed people, the latter while a session is open."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from client.cli.screen import Screen
     from client.cli.views import View
     from client.errors import ClientError
-    from client.settings import Settings, Transfer
+    from client.settings import Front, Settings, Transfer
 
 HomeOption = Annotated[
     Path | None,
@@ -100,15 +100,16 @@ class Run:
         named = os.environ.get("SMR_TRUST_STORE")
         return Path(named).expanduser() if named else self.home / "trust"
 
-    def settings(self) -> Settings:
-        """The library's settings from options and environment."""
+    def settings(self, front: Front | None = None) -> Settings:
+        """The library's settings from options and environment; questions go to `front`, else to the terminal."""
         from client.cli.secrets import Secrets
-        from client.settings import Settings
+        from client.settings import Front, Settings
         from client.state.session import memory_folder
         from client.transport import REPLY_SECONDS
         from pki.signers import CardSettings
 
-        secrets = Secrets(self.screen.quiet)
+        front = front or Front(self._secret, self.ask, self.screen.waiting, progress=self._transferred)
+        secrets = Secrets(front.secret)
         chosen = self.options.card
         return Settings(
             home=self.home,
@@ -121,9 +122,10 @@ class Run:
             ),
             passphrase=secrets.passphrase,
             pin=secrets.pin,
-            risk_last_try=lambda: self.ask("One try of this card's PIN is left; a wrong PIN locks it. Go on?"),
-            waiting=self.screen.waiting,
-            progress=self._transferred,
+            risk_last_try=lambda: front.agree("One try of this card's PIN is left; a wrong PIN locks it. Go on?"),
+            waiting=front.waiting,
+            progress=front.progress,
+            stopped=front.stopped,
             memory=memory_folder(),
             former=self.former,
             reply_seconds=_seconds("SMR_REPLY_SECONDS", REPLY_SECONDS),
@@ -134,6 +136,12 @@ class Run:
         from pki.display import safe_text
 
         self.screen.transferred(safe_text(transfer.name), transfer.done, transfer.size)
+
+    def _secret(self, question: str) -> str | None:
+        from client.cli.secrets import from_terminal
+
+        self.screen.quiet()
+        return from_terminal(question)
 
     def ask(self, question: str) -> bool:
         """A question to the person; no, where nobody can be asked."""

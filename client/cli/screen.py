@@ -151,6 +151,11 @@ def _bar(console: Console, name: str, done: int, size: int) -> Progress:
     return bar
 
 
+def fills_terminal() -> bool:
+    """Is there a terminal on both sides that can show a whole screen?"""
+    return sys.stdin.isatty() and sys.stdout.isatty() and _can_unicode(sys.stdout)
+
+
 def moment(value: datetime) -> str:
     """A time as people here read it."""
     return value.astimezone().strftime("%d %b %Y %H:%M:%S")

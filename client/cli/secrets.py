@@ -17,6 +17,8 @@ from typing import Final
 from client.errors import ClientError, Usage
 from client.settings import no_passphrase, no_pin
 
+AskSecret = Callable[[str], str | None]  #: a question; what was typed, None where nobody can be asked
+
 SECRET_BYTES: Final = 4096
 _FILES: Final = {
     "keystore": ("SMR_PASSPHRASE_FILE",),
@@ -35,10 +37,10 @@ _QUESTIONS: Final = {
 
 
 class Secrets:
-    """Asks for each passphrase once in a run. `quiet` is called before a question."""
+    """Asks for each passphrase once in a run. `ask` puts a question, and answers None where nobody can be asked."""
 
-    def __init__(self, quiet: Callable[[], None]) -> None:
-        self._quiet = quiet
+    def __init__(self, ask: AskSecret) -> None:
+        self._put = ask
         self._known: dict[str, str] = {}
 
     def passphrase(self, purpose: str) -> str:
@@ -63,14 +65,18 @@ class Secrets:
             raise Usage("The two passphrases differ.", "Nothing was written.", "Repeat the command.")
 
     def _ask(self, question: str, impossible: Callable[[], str]) -> str:
-        self._quiet()
-        # Only the terminal itself: getpass would fall back to standard input, which may be the letter, and show it.
-        try:
-            with Path("/dev/tty").open("r+b", buffering=0):
-                pass
-        except OSError:
-            return impossible()
-        return getpass.getpass(f"{question}: ")
+        answer = self._put(question)
+        return impossible() if answer is None else answer
+
+
+def from_terminal(question: str) -> str | None:
+    """What is typed at the terminal itself: getpass would fall back to standard input, which may be the letter."""
+    try:
+        with Path("/dev/tty").open("r+b", buffering=0):
+            pass
+    except OSError:
+        return None
+    return getpass.getpass(f"{question}: ")
 
 
 def _from_file(variable: str) -> str:

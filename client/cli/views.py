@@ -79,6 +79,11 @@ def script(shell: str, text: str) -> View:
     return View({"shell": shell, "script": text}, lambda screen: screen.line(text.removesuffix("\n")))
 
 
+def left() -> View:
+    """The mailbox was left: what it showed is gone from the terminal."""
+    return View({}, lambda _: None)
+
+
 def findings(found: Sequence[Finding]) -> View:
     """An examination: each line with a mark, and under a bad one what to do."""
     bad = sum(not each.ok for each in found)

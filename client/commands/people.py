@@ -10,6 +10,7 @@ from client import identity, naming, renewals, session
 from client.context import Context
 from client.errors import CheckFailed, ClientError, NotAllowed, safe_line
 from client.identity import VerifiedPerson
+from client.state.people import KnownPerson, comparable
 from client.state.session import LiveSession
 from crypto_core import commands, limits
 from crypto_core.commands import Person
@@ -71,6 +72,11 @@ def people(context: Context, query: str = "") -> tuple[FoundPerson, ...]:
         if len(page.people) > limits.LIST_PAGE or (after is not None and following <= after):
             raise CheckFailed("The repository's list of people does not come to an end.", "It was not used.")
         after = following
+
+
+def known(context: Context) -> tuple[KnownPerson, ...]:
+    """Everybody whose record was verified here once, by name. Asks nobody."""
+    return tuple(sorted(context.people.all().values(), key=lambda each: (comparable(each.name), each.user)))
 
 
 def confirm(context: Context, text: str, approve: Callable[[FoundPerson], bool]) -> FoundPerson:

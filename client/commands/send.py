@@ -13,7 +13,7 @@ from typing import Final
 
 from client import identity, mailbox, naming, renewals, session, uploads
 from client.context import Context
-from client.errors import CheckFailed, LocalState, TooLarge, Unreachable, Usage
+from client.errors import CheckFailed, LetterKept, LocalState, Stopped, TooLarge, Unreachable, Usage
 from client.identity import VerifiedPerson
 from client.naming import letter_name
 from client.state import letters as kept
@@ -75,7 +75,7 @@ def send(
 
     `references`: the digests of the letter documents that it answers, the answered one last. With `sign_for_days` it
     opens for each recipient against a signature, within so many days. Interrupted before its end, the same call goes on
-    with the attachments where it was. Raises NotFound, Ambiguous, TooLarge before anything is signed; Unreachable when
+    with the attachments where it was. Raises NotFound, Ambiguous, TooLarge before anything is signed; LetterKept when
     it is kept but not accepted yet.
     """
     if not to:
@@ -128,8 +128,8 @@ def _sign_and_send(
         return context.call_kept(
             live, command, me, draft.letter.id, lambda result: accepted(context, live, command, result, floor)
         )
-    except Unreachable as error:
-        raise Unreachable(
+    except (Unreachable, Stopped) as error:
+        raise LetterKept(
             error.what,
             f"The letter {letter_name(draft.letter.id)} is signed, sealed and kept here.",
             "Do not write it again: the next command sends it again, as soon as the repository answers.",

@@ -111,6 +111,10 @@ class TokenChild:
         finally:
             watchdog.cancel()
 
+    def stop(self) -> None:
+        """End the process while a request is under way, which then raises SigningFailed. Safe from any thread."""
+        self._process.kill()
+
     def close(self) -> None:
         """Close the pipe and wait for the child to end. Safe to call twice."""
         with self._lock:

@@ -1,0 +1,186 @@
+"""The first screen: all letters above, the one that was opened below."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer
+
+from client.api import Repository
+from client.commands.box import ListedLetter
+from client.commands.read import ReadLetter
+from client.errors import ClientError, Stopped
+from client.state.people import KnownPerson
+from client.ui import model
+from client.ui.compose import Compose
+from client.ui.host import HostScreen
+from client.ui.model import LetterRow, Line, Lines
+from client.ui.people import PeopleScreen
+from client.ui.prompts import Question
+from client.ui.widgets import Pane, Rows, State, Title
+
+_COLUMNS = (("state", 7), ("from", 21), ("subject", 24), ("received", 16))
+_WELCOME = (
+    Line("Enter reads a letter; nothing is confirmed to its sender unless you press r."),
+    Line("t shows the receipts of a letter that you sent; Tab goes between list and letter."),
+)
+
+
+class Letters(HostScreen):
+    """Letters received and sent."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "receipt", "Receipt"),
+        Binding("t", "timeline", "Timeline"),
+        Binding("c", "compose", "Compose"),
+        Binding("p", "people", "People"),
+        Binding("a", "only_new", "All/new"),
+        Binding("g", "reload", "Get"),
+        Binding("escape", "back", "Back", show=False),
+        Binding("q", "app.quit", "Quit"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all: tuple[LetterRow, ...] = ()
+        self._only_new = False
+        self._opened: ReadLetter | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Title("smr  Letters")
+        yield Rows(_COLUMNS, id="letters")
+        yield Pane(id="letter")
+        yield State()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Pane).show(_WELCOME)
+        self.query_one(Rows).focus()
+        self.action_reload()
+
+    def leave(self) -> None:
+        """There is no screen before: back to the list."""
+        self.remove_class("reading")
+        self.query_one(Rows).focus()
+
+    def on_data_table_row_selected(self) -> None:
+        self.action_read()
+
+    @property
+    def _rows(self) -> tuple[LetterRow, ...]:
+        return tuple(row for row in self._all if row.state == "new" or not row.good or not self._only_new)
+
+    @property
+    def _chosen(self) -> LetterRow | None:
+        rows, at = self._rows, self.query_one(Rows).cursor_row
+        return rows[at] if 0 <= at < len(rows) else None
+
+    def _show(self, rows: tuple[LetterRow, ...]) -> None:
+        self._all = rows
+        self.query_one(Rows).fill([row.cells for row in self._rows])
+        which = "new letters only: " if self._only_new else ""
+        self.query_one(Title).update(f"smr  Letters  {which}{model.count(rows)}")
+
+    def _show_below(self, lines: Lines) -> None:
+        """In the lower part, which gets most of the room until Esc."""
+        self.add_class("reading")
+        pane = self.query_one(Pane)
+        pane.show(lines)
+        pane.focus()
+
+    def action_only_new(self) -> None:
+        """All letters, or only those that were not read."""
+        self._only_new = not self._only_new
+        self._show(self._all)
+
+    def action_reload(self) -> None:
+        """Asks the repository for the letters."""
+        self.host.start(self.load)
+
+    async def load(self) -> None:
+        """The list anew."""
+        listed, self.host.known = await self.host.desk.call(_letters_and_people)
+        self._show(model.letter_rows(listed, self.host.names))
+
+    def action_read(self) -> None:
+        """Opens the chosen letter."""
+        row = self._chosen
+        if row is not None:
+            self.host.start(lambda: self._read(row))
+
+    async def _read(self, row: LetterRow) -> None:
+        self._opened = None
+        self.query_one(Pane).show(())
+        try:
+            found = await self.host.desk.call(lambda repository: repository.read(row.name))
+        except Stopped:
+            raise
+        except ClientError as error:
+            self._show_below(model.refused(error))
+            return
+        self._opened = found
+        self._show_below(model.reading(found))
+        if row.state == "new":
+            self._show(tuple(replace(each, state="read") if each == row else each for each in self._all))
+
+    def action_timeline(self) -> None:
+        """What became of a letter of one's own."""
+        row = self._chosen
+        if row is None or not row.mine:
+            self.host.say("Only letters that you sent have receipts to show.")
+        else:
+            self.host.start(lambda: self._timeline(row))
+
+    async def _timeline(self, row: LetterRow) -> None:
+        self._opened = None
+        self.query_one(Pane).show(())
+        try:
+            found = await self.host.desk.call(lambda repository: repository.status(row.name))
+        except Stopped:
+            raise
+        except ClientError as error:
+            self._show_below(model.refused(error))
+            return
+        self._show_below(model.timeline(found, self.host.names))
+
+    def action_receipt(self) -> None:
+        """Confirms the opened letter to its sender, if the person says yes."""
+        opened = self._opened
+        if opened is None or not opened.receipt_possible:
+            self.host.say("Read a letter that you received; then it can be confirmed to its sender.")
+        elif opened.receipt_sent:
+            self.host.say("Its receipt was sent already.")
+        else:
+            self.host.start(lambda: self._receipt(opened))
+
+    async def _receipt(self, opened: ReadLetter) -> None:
+        if not await self.app.push_screen_wait(Question(model.receipt_question(opened))):
+            self.host.say("No receipt was sent.")
+            return
+        name = f"{opened.letter_id}@{opened.author.hex()}"
+        sent = await self.host.desk.call(lambda repository: repository.send_receipt(name))
+        self.host.say(model.receipt_sent(sent))
+        if self._opened is opened:
+            self._opened = replace(opened, receipt_sent=True)
+            self.query_one(Pane).show(model.reading(self._opened))
+
+    def action_compose(self) -> None:
+        """Writes a letter."""
+        self._open(Compose(self.host.known, None))
+
+    def action_people(self) -> None:
+        """Looks for people."""
+        self._open(PeopleScreen())
+
+    def _open(self, screen: HostScreen) -> None:
+        if self.host.working:
+            self.app.bell()
+            return
+        self.app.push_screen(screen, lambda _: self.action_reload())
+
+
+def _letters_and_people(repository: Repository) -> tuple[tuple[ListedLetter, ...], tuple[KnownPerson, ...]]:
+    return repository.letters(), repository.known_people()

@@ -1,0 +1,295 @@
+"""What the mailbox shows, made from the library's values: pure, and the only place where `client.ui` words it.
+
+Every text that somebody else chose goes through `pki.display` here, and nowhere later. A letter of which a check failed
+has no sender, subject or body here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from client.cli.screen import moment
+from client.cli.views import person_lines
+from client.commands.box import ListedLetter
+from client.commands.pending import Resumed
+from client.commands.people import FoundPerson
+from client.commands.read import ReadLetter
+from client.commands.receipt import ReceiptSent
+from client.commands.send import Sent
+from client.commands.status import LetterStatus, ReceiptStatus, Verdict
+from client.errors import Check, CheckFailed, ClientError
+from client.state.people import KnownPerson
+from crypto_core.ids import UserId
+from pki.display import safe_text, shown_name
+
+ID_DIGITS: Final = 12  #: how much of an id is shown where there is no room for all of it
+Names = Mapping[UserId, str]  #: of people whose records were verified here
+
+
+class Tone(enum.Enum):
+    """How a line looks. It says nothing that the words do not say."""
+
+    PLAIN = enum.auto()
+    HEADING = enum.auto()
+    GOOD = enum.auto()
+    BAD = enum.auto()
+    QUOTED = enum.auto()  #: a letter's own words, which stand apart so that they cannot pass for the program's
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Text that is safe to show, of one line or several."""
+
+    text: str = ""
+    tone: Tone = Tone.PLAIN
+
+
+Lines = tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """A letter in the list. `name` is exact: a letter's id and its author's."""
+
+    name: str
+    state: str
+    who: str
+    subject: str
+    when: str
+    mine: bool
+    good: bool
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return self.state, self.who, self.subject, self.when
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRow:
+    """Somebody in the list of people. Letters can be written to those who are `confirmed`."""
+
+    user: UserId
+    state: str
+    name: str
+    civil_number: str
+    confirmed: bool
+    verified: bool
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return self.state, self.name, self.civil_number, self.user.hex()[:ID_DIGITS]
+
+
+def letter_rows(found: Sequence[ListedLetter], names: Names) -> tuple[LetterRow, ...]:
+    """The letters, newest first."""
+    return tuple(_letter_row(each, names) for each in reversed(found))
+
+
+def _letter_row(found: ListedLetter, names: Names) -> LetterRow:
+    name, when = f"{found.letter_id}@{found.author.hex()}", f"{found.received_at.astimezone():%Y-%m-%d %H:%M}"
+    if not found.good:
+        return LetterRow(name, "REFUSED", "(not shown)", "a check failed: do not trust it", when, False, False)
+    state = "sent" if found.sent_by_me else "read" if found.read else "new"
+    who = _to(found.to, names) if found.sent_by_me else shown_name(found.author_name)
+    return LetterRow(name, state, who, safe_text(found.subject), when, found.sent_by_me, True)
+
+
+def _to(users: Sequence[UserId], names: Names) -> str:
+    return "to " + ", ".join(_name(user, names.get(user, "")) for user in users)
+
+
+def _name(user: UserId, name: str) -> str:
+    return shown_name(name) if name else f"{user.hex()[:ID_DIGITS]}..."
+
+
+def count(rows: Sequence[LetterRow]) -> str:
+    """How many letters there are."""
+    new = sum(row.state == "new" for row in rows)
+    refused = sum(not row.good for row in rows)
+    parts = [f"{len(rows)} letter{'' if len(rows) == 1 else 's'}", f"{new} new"]
+    return ", ".join(parts + [f"{refused} REFUSED"] * bool(refused))
+
+
+def people_rows(found: Sequence[FoundPerson]) -> tuple[PersonRow, ...]:
+    """People, those first to whom letters can be written."""
+    ordered = sorted(found, key=lambda each: (not each.confirmed, not each.verified, each.name.casefold(), each.user))
+    return tuple(_person_row(each) for each in ordered)
+
+
+def _person_row(found: FoundPerson) -> PersonRow:
+    if not found.verified:
+        return PersonRow(found.user, "REFUSED", f"({safe_text(found.reason)})", "", confirmed=False, verified=False)
+    standing, civil_number = _standing(found.confirmed), safe_text(found.civil_number)
+    return PersonRow(found.user, standing, shown_name(found.name), civil_number, found.confirmed, verified=True)
+
+
+def known_rows(known: Sequence[KnownPerson]) -> tuple[PersonRow, ...]:
+    """Who was met here before, those first to whom letters can be written."""
+    ordered = sorted(known, key=lambda each: not each.confirmed)
+    return tuple(
+        PersonRow(each.user, _standing(each.confirmed), shown_name(each.name), "", each.confirmed, verified=True)
+        for each in ordered
+    )
+
+
+def _standing(confirmed: bool) -> str:
+    return "confirmed" if confirmed else "-"
+
+
+def names_of(known: Sequence[KnownPerson]) -> dict[UserId, str]:
+    """What people are called whose records were verified here."""
+    return {each.user: each.name for each in known}
+
+
+def certificate(found: FoundPerson) -> Lines:
+    """What is to be compared before a person is confirmed."""
+    details = tuple(Line(f"{name:<13} {safe_text(value)}") for name, value in person_lines(found))
+    return (Line("Is this the person you mean?", Tone.HEADING), *details)
+
+
+def reading(found: ReadLetter) -> Lines:
+    """A letter of which every check passed."""
+    card = f"{safe_text(found.civil_number)}, card valid until {found.card_valid_until:%Y-%m-%d}"
+    return (
+        Line(f"From     {shown_name(found.author_name)} ({card})"),
+        Line(f"To       {_readers(found)}"),
+        Line(f"Subject  {safe_text(found.subject)}", Tone.HEADING),
+        Line(f"Sent     {moment(found.claimed_at)}, received {moment(found.received_at)}"),
+        Line("Checks   " + "  ".join(f"✓ {safe_text(check.meaning)}" for check in found.checks), Tone.GOOD),
+        Line(_body(found), Tone.QUOTED),
+        Line(_receipt(found), Tone.HEADING),
+    )
+
+
+def _readers(found: ReadLetter) -> str:
+    names = [_name(user, name) for user, name in zip(found.to, found.to_names, strict=True)]
+    if found.mine:
+        return ", ".join(names)
+    return "you" if len(names) == 1 else f"you and {len(names) - 1} more: {', '.join(names)}"
+
+
+def _body(found: ReadLetter) -> str:
+    try:
+        text = found.body.decode("utf-8")
+    except UnicodeDecodeError:
+        return f"({len(found.body)} bytes that are no text: smr read {found.letter_id} --output FILE)"
+    return safe_text(text, multiline=True).expandtabs().rstrip("\n")
+
+
+def _receipt(found: ReadLetter) -> str:
+    if found.mine:
+        return "This is your own copy. t shows its receipts."
+    if not found.receipt_possible:
+        return "Reading receipt: not possible for this card."
+    return "Reading receipt: sent." if found.receipt_sent else "Reading receipt: not sent. r signs and sends one."
+
+
+def _checks(checks: Sequence[Check]) -> Lines:
+    return tuple(
+        Line(f"  ✓ {safe_text(check.meaning)}", Tone.GOOD)
+        if check.passed
+        else Line(f"  ✗ FAILED: {safe_text(check.meaning)} ({safe_text(check.reason)})", Tone.BAD)
+        for check in checks
+    )
+
+
+def timeline(found: LetterStatus, names: Names) -> Lines:
+    """What became of an own letter, in the order in which it happened."""
+    events = [
+        (found.sent_at, _event(found.sent_at, True, "signed by your Citizen Card")),
+        (
+            found.accepted_at,
+            _event(found.accepted_at, True, f"accepted by the repository, entry {found.number} of your mailbox"),
+        ),
+        *(_receipt_event(each, found.accepted_at, names) for each in found.receipts if each.accepted_at is not None),
+    ]
+    open_ends = [each for each in found.receipts if each.accepted_at is None]
+    return (
+        Line(f"Receipts of: {safe_text(found.subject)}", Tone.HEADING),
+        *(line for _, line in sorted(events, key=lambda event: event[0])),
+        *(
+            Line(f"  - {'':<20}  {_reader(each, names)} has sent no receipt (it may have been read all the same)")
+            for each in open_ends
+        ),
+    )
+
+
+def _event(when: datetime, good: bool, text: str) -> Line:
+    mark, tone = ("✓", Tone.GOOD) if good else ("✗", Tone.BAD)
+    return Line(f"  {mark} {moment(when)}  {text}", tone)
+
+
+def _receipt_event(found: ReceiptStatus, otherwise: datetime, names: Names) -> tuple[datetime, Line]:
+    who, when = _reader(found, names), found.read_at or found.accepted_at or otherwise
+    if found.verdict is Verdict.VERIFIED:
+        return when, _event(when, True, f"read by {who}: receipt signed by their Citizen Card, verified now")
+    failed = "; ".join(f"{check.name}: {safe_text(check.reason)}" for check in found.checks if not check.passed)
+    return when, _event(
+        when, False, f"FAILED: a receipt in the name of {who} does not hold. Do not rely on it. ({failed})"
+    )
+
+
+def _reader(found: ReceiptStatus, names: Names) -> str:
+    return _name(found.reader, found.reader_name or names.get(found.reader, ""))
+
+
+def problem(error: ClientError) -> Lines:
+    """What happened, why it matters, what to do next, and every check where there were several."""
+    failed = isinstance(error, CheckFailed)
+    rest = tuple(Line(safe_text(text)) for text in (error.why, error.action) if text)
+    checks = _checks(error.checks) if isinstance(error, CheckFailed) else ()
+    return (Line(safe_text(error.what), Tone.BAD if failed else Tone.HEADING), *rest, *checks)
+
+
+def refused(error: ClientError) -> Lines:
+    """What stands in the place of a letter that was not opened."""
+    if not isinstance(error, CheckFailed):
+        return problem(error)
+    return (Line("REFUSED: this is not shown as a letter.", Tone.BAD), *problem(error))
+
+
+def unforeseen(error: BaseException) -> Lines:
+    """An error of this program."""
+    return problem(
+        ClientError(
+            f"An error of this program: {type(error).__name__}.",
+            "What was begun is kept.",
+            "Report it, with what smr --verbose shows for the same command.",
+        )
+    )
+
+
+def receipt_question(found: ReadLetter) -> Lines:
+    """Before a receipt is signed."""
+    return (
+        Line("Send a reading receipt?", Tone.HEADING),
+        Line(f"Your card signs for {shown_name(found.author_name)} that you opened this letter:"),
+        Line(safe_text(found.subject)),
+        Line("It cannot be taken back."),
+    )
+
+
+def sent(found: Sent) -> str:
+    """One line about a letter that was accepted."""
+    names = ", ".join(shown_name(each.name) for each in found.to)
+    return f"Letter {found.name} to {names} was accepted, entry {found.number} of your mailbox."
+
+
+def receipt_sent(found: ReceiptSent) -> str:
+    """One line about a receipt that the repository has."""
+    return f"The receipt for {found.letter_id} was accepted." if found.accepted_at else "It had a receipt before."
+
+
+def resumed(found: Sequence[Resumed]) -> Lines:
+    """What an earlier run could not finish, and how it ended now."""
+    return tuple(
+        Line(
+            f"{each.command} of letter {each.letter_id}, which had no answer before, "
+            + (f"was refused: {safe_text(each.problem)}" if each.problem else "was accepted now")
+        )
+        for each in found
+    )

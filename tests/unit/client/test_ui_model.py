@@ -1,0 +1,147 @@
+"""What the mailbox shows of the library's values: words, order, and nothing of others that could steer or deceive."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from datetime import UTC, datetime
+
+import pytest
+
+from client.commands.status import LetterStatus, ReceiptStatus, Verdict
+from client.errors import CheckFailed, NotFound
+from client.settings import Front
+from client.ui import model
+from client.ui.model import Tone
+from tests.support.recorded_mailbox import BAD, BRUNO, GOOD, JOAO, KNOWN, LETTERS, MARIA, RecordedMailbox, at
+
+NAMES = model.names_of(KNOWN)
+HOSTILE = "a\x1b[2Jb\x07c\u202ed\x9be\nf\u200bg"
+
+
+MAILBOX = RecordedMailbox(Front(lambda _: None, lambda _: False))
+
+
+def recorded(**changes):
+    found = MAILBOX.read(f"{LETTERS[-1].letter_id}@{MARIA.hex()}")
+    return dataclasses.replace(found, **changes)
+
+
+def harmless(text: str) -> bool:
+    return all(unicodedata.category(each) not in ("Cc", "Cf", "Zl", "Zp") for each in text.replace("\n", ""))
+
+
+def test_letters_stand_newest_first_with_a_word_for_each_state():
+    rows = model.letter_rows(LETTERS, NAMES)
+    assert [row.state for row in rows] == ["new", "new", "REFUSED", "sent", "read"]
+    assert [row.who for row in rows][3] == "to Maria Conceição Reis, Bruno Antunes"
+    assert model.count(rows) == "5 letters, 2 new, 1 REFUSED"
+    assert model.count(()) == "0 letters, 0 new"
+
+
+def test_a_refused_letter_has_nothing_of_a_letter():
+    evil = dataclasses.replace(LETTERS[2], author_name="Banco de Portugal", subject="Pague já")
+    (row,) = model.letter_rows([evil], NAMES)
+    assert not row.good
+    assert "Banco" not in "".join(row.cells)
+    assert "Pague" not in "".join(row.cells)
+
+
+def test_who_is_not_known_is_called_by_the_beginning_of_the_id():
+    (row,) = model.letter_rows([dataclasses.replace(LETTERS[1], to=(JOAO,))], {})
+    assert row.who == f"to {JOAO.hex()[:12]}..."
+
+
+def test_every_text_of_others_is_made_safe():
+    letter = dataclasses.replace(LETTERS[-1], author_name=HOSTILE, subject=HOSTILE)
+    texts = [*model.letter_rows([letter], NAMES)[0].cells]
+    shown = recorded(
+        author_name=HOSTILE,
+        subject=HOSTILE,
+        civil_number=HOSTILE,
+        body=HOSTILE.encode(),
+        to=(JOAO, MARIA),
+        to_names=(HOSTILE, ""),
+    )
+    texts += [line.text for line in (*model.reading(shown), *model.receipt_question(shown))]
+    check = dataclasses.replace(BAD[-1], meaning=HOSTILE, reason=HOSTILE)
+    error = CheckFailed(HOSTILE, HOSTILE, HOSTILE, checks=(check,))
+    texts += [line.text for line in model.refused(error)]
+    evil = dataclasses.replace(
+        MAILBOX.people("")[0], name=HOSTILE, civil_number=HOSTILE, issuer=HOSTILE, reason=HOSTILE
+    )
+    texts += [*model.people_rows([evil])[0].cells]
+    texts += [*model.people_rows([dataclasses.replace(evil, verified=False)])[0].cells]
+    texts += [line.text for line in model.certificate(evil)]
+    texts += [*model.known_rows([dataclasses.replace(KNOWN[0], name=HOSTILE)])[0].cells]
+    receipt = ReceiptStatus(BRUNO, HOSTILE, Verdict.FAILED, None, at(1, 1), 1, error.checks)
+    texts += [line.text for line in model.timeline(status(receipt, subject=HOSTILE), NAMES)]
+    assert all(harmless(text) for text in texts)
+    assert "\\x1b" in "".join(texts)
+
+
+def test_reading_shows_the_checks_and_sets_the_words_of_the_letter_apart():
+    lines = model.reading(recorded())
+    checks = next(line.text for line in lines if line.text.startswith("Checks"))
+    assert checks.count("✓") == len(GOOD)
+    (quoted,) = [line for line in lines if line.tone is Tone.QUOTED]
+    assert quoted.text.startswith("Olá João!\n")
+    assert lines[-1].text == "Reading receipt: not sent. r signs and sends one."
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"receipt_sent": True}, "Reading receipt: sent."),
+        ({"receipt_possible": False}, "not possible"),
+        ({"mine": True, "receipt_possible": False}, "own copy"),
+    ],
+)
+def test_what_is_said_of_the_receipt(changes, words):
+    assert words in model.reading(recorded(**changes))[-1].text
+
+
+def test_bytes_are_not_shown_as_text():
+    (body,) = [line.text for line in model.reading(recorded(body=bytes(range(256)))) if line.tone is Tone.QUOTED]
+    assert "256 bytes that are no text" in body
+
+
+def status(*receipts: ReceiptStatus, subject: str = "Ata") -> LetterStatus:
+    return LetterStatus("k7d2", subject, (MARIA, BRUNO), at(9, 0), at(9, 1), 118, GOOD, receipts)
+
+
+def test_the_timeline_goes_by_time_and_says_who_has_not_answered():
+    late = ReceiptStatus(MARIA, "Maria", Verdict.VERIFIED, at(12, 0), at(12, 1), 7, GOOD)
+    early = ReceiptStatus(JOAO, "João", Verdict.VERIFIED, at(10, 0), at(10, 1), 7, GOOD)
+    silent = ReceiptStatus(BRUNO, "", Verdict.NOT_CONFIRMED, None, None, 9, ())
+    texts = [line.text for line in model.timeline(status(late, silent, early), NAMES)]
+    order = ["signed by your", "accepted by the", "read by João", "read by Maria", "Bruno Antunes has sent no receipt"]
+    assert [next(at for at, text in enumerate(texts) if words in text) for words in order] == [1, 2, 3, 4, 5]
+
+
+def test_a_receipt_that_does_not_hold_is_no_reading():
+    forged = ReceiptStatus(MARIA, "Maria", Verdict.FAILED, at(12, 0), at(12, 1), 7, BAD)
+    (line,) = [line for line in model.timeline(status(forged), NAMES) if "Maria" in line.text]
+    assert line.tone is Tone.BAD
+    assert "does not hold" in line.text
+    assert "read by" not in line.text
+
+
+def test_only_a_failed_check_is_called_refused():
+    assert "REFUSED" in model.refused(CheckFailed("a", checks=BAD))[0].text
+    assert all("REFUSED" not in line.text for line in model.refused(NotFound("b", "c", "d")))
+
+
+def test_people_who_can_be_written_to_come_first():
+    rows = model.known_rows([KNOWN[2], KNOWN[0]])
+    assert [(row.state, row.confirmed) for row in rows] == [("confirmed", True), ("-", False)]
+    (person,) = MAILBOX.people("bruno")
+    rows = model.people_rows([dataclasses.replace(person, verified=False, confirmed=True, reason="older"), person])
+    standing = {(row.state, row.confirmed, row.verified) for row in rows}
+    assert standing == {("confirmed", True, True), ("REFUSED", False, False)}
+
+
+def test_moments_are_of_this_machine():
+    when = datetime(2026, 11, 22, 14, 2, tzinfo=UTC)
+    (row,) = model.letter_rows([dataclasses.replace(LETTERS[-1], received_at=when)], NAMES)
+    assert row.when == f"{when.astimezone():%Y-%m-%d %H:%M}"

@@ -68,8 +68,8 @@ from client.context import Context
 from client.errors import ClientError, boundary
 from client.session import SessionInfo
 from client.settings import Settings
-from evidence_package.verdict import Report
 from client.state.people import KnownPerson
+from evidence_package.verdict import Report
 
 
 class Repository:

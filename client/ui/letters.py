@@ -12,7 +12,7 @@ from textual.widgets import Footer
 from client.api import Repository
 from client.commands.box import ListedLetter
 from client.commands.read import ReadLetter
-from client.errors import ClientError, Stopped
+from client.errors import CheckFailed, ClientError, Stopped
 from client.state.people import KnownPerson
 from client.ui import model
 from client.ui.compose import Compose
@@ -119,12 +119,17 @@ class Letters(HostScreen):
         except Stopped:
             raise
         except ClientError as error:
+            if isinstance(error, CheckFailed):
+                self._change(row, model.refused_row(row))
             self._show_below(model.refused(error))
             return
         self._opened = found
         self._show_below(model.reading(found))
         if row.state == "new":
-            self._show(tuple(replace(each, state="read") if each == row else each for each in self._all))
+            self._change(row, replace(row, state="read"))
+
+    def _change(self, row: LetterRow, to: LetterRow) -> None:
+        self._show(tuple(to if each == row else each for each in self._all))
 
     def action_timeline(self) -> None:
         """What became of a letter of one's own."""

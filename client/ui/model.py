@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -26,6 +26,7 @@ from client.state.people import KnownPerson
 from crypto_core.ids import UserId
 from pki.display import safe_text, shown_name
 
+_NOT_SHOWN: Final = "a check failed: do not trust it"
 ID_DIGITS: Final = 12  #: how much of an id is shown where there is no room for all of it
 Names = Mapping[UserId, str]  #: of people whose records were verified here
 
@@ -89,10 +90,15 @@ def letter_rows(found: Sequence[ListedLetter], names: Names) -> tuple[LetterRow,
     return tuple(_letter_row(each, names) for each in reversed(found))
 
 
+def refused_row(row: LetterRow) -> LetterRow:
+    """A letter that was good as far as the list could tell, and is not."""
+    return replace(row, state="REFUSED", who="(not shown)", subject=_NOT_SHOWN, mine=False, good=False)
+
+
 def _letter_row(found: ListedLetter, names: Names) -> LetterRow:
     name, when = f"{found.letter_id}@{found.author.hex()}", f"{found.received_at.astimezone():%Y-%m-%d %H:%M}"
     if not found.good:
-        return LetterRow(name, "REFUSED", "(not shown)", "a check failed: do not trust it", when, False, False)
+        return refused_row(LetterRow(name, "", "", "", when, mine=False, good=False))
     state = "sent" if found.sent_by_me else "read" if found.read else "new"
     who = _to(found.to, names) if found.sent_by_me else shown_name(found.author_name)
     return LetterRow(name, state, who, safe_text(found.subject), when, found.sent_by_me, True)

@@ -21,7 +21,7 @@ from client import cards, transport
 from client.cards import open_card
 from client.commands.card import cards as report
 from client.context import Context
-from client.errors import CardProblem
+from client.errors import CardProblem, Stopped
 from client.settings import Settings
 from client.transport import Transport
 from pki import identity, signers
@@ -198,6 +198,20 @@ def test_ctrl_c_ends_the_dialog_and_leaves_the_connection(joao, impatient, tmp_p
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert not [each for each in threading.enumerate() if each.name == "smr heartbeat"]
+    assert still_there(impatient)
+
+
+def test_who_stops_ends_the_dialog(joao, impatient, tmp_path):
+    started = tmp_path / "started"
+    hanging = faults(joao.settings, sign=["hang"], started=str(started))
+    settings = settings_of(tmp_path, hanging, stopped=started.exists)
+    with open_card(settings, None, impatient.kept_alive) as opened:
+        pid = opened.card.process_id
+        with pytest.raises(Stopped):
+            opened.sign(b"{}", USE)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert not [each for each in threading.enumerate() if each.name in ("smr heartbeat", "smr stop")]
     assert still_there(impatient)
 
 

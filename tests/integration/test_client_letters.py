@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import multiprocessing
@@ -31,6 +32,7 @@ from client.errors import (
     Check,
     CheckFailed,
     ExitCode,
+    LetterKept,
     LocalState,
     NotAllowed,
     NotFound,
@@ -41,10 +43,11 @@ from client.errors import (
 )
 from client.naming import find_letter
 from client.session import require
-from client.settings import Settings, system_clock
+from client.settings import Front, Settings, system_clock
 from client.state import letters
 from client.state.outbox import Sealed
 from client.state.session import LiveSession
+from client.ui.app import MailboxApp
 from crypto_core import commands, documents, ids, letter, limits
 from crypto_core.documents import Party
 from crypto_core.ids import Milliseconds, UserId
@@ -52,6 +55,7 @@ from pki.signers import CardKeyUse
 from pki.trust_store import TrustStore
 from repository_worker.stack import PrivateStack
 from tests.support.library import PASSPHRASE, PIN, Citizen, enrol, make_citizen, user_id
+from tests.support.screens import Keyboard, at_keyboard
 from tests.support.wire import Wire
 
 pytestmark = pytest.mark.timeout(300)
@@ -618,7 +622,97 @@ def test_a_letter_that_fails_a_check_is_never_shown(change, use, check, maria: C
             repository.send_receipt(name)
 
 
+# ---------------------------------------------------------------------------------------------------- the full screen
+
+
+def on_screen(citizen: Citizen) -> MailboxApp:
+    """`smr ui` of a citizen who types the PIN at the screen."""
+
+    def library(front: Front) -> Repository:
+        asked = {"pin": lambda use: front.secret(f"PIN of your card ({use} key)"), "passphrase": front.secret}
+        return citizen.open(waiting=front.waiting, stopped=front.stopped, **asked)
+
+    return MailboxApp(library)
+
+
+async def type_pin(keyboard: Keyboard) -> None:
+    await keyboard.until("PIN of your card (signature key)")
+    await keyboard.write(PIN)
+    await keyboard.press("enter")
+    await keyboard.idle()
+
+
+def test_a_letter_and_its_receipt_at_the_screen(maria: Citizen, joao: Citizen):
+    maria.context().people.retire([ids.UserId(bytes.fromhex(user_id(joao)))])
+
+    async def write() -> None:
+        async with at_keyboard(on_screen(maria)) as keyboard:
+            await keyboard.press("p", "slash")
+            await keyboard.write("joao")
+            await keyboard.press("enter")
+            await keyboard.until("1 found; every record was verified here.")
+            await keyboard.press("enter")
+            await keyboard.until("Is this the person you mean?")
+            assert "João Sá" in keyboard.text()
+            await keyboard.press("y")
+            await keyboard.until("João Sá is confirmed. c writes a letter.")
+            await keyboard.press("c")
+            await keyboard.write("Do ecrã")
+            await keyboard.press("tab")
+            await keyboard.write("Olá")
+            await keyboard.press("ctrl+s")
+            await type_pin(keyboard)
+            await keyboard.until("to João Sá was accepted, entry ")
+
+    async def read() -> None:
+        async with at_keyboard(on_screen(joao)) as keyboard:
+            assert "Do ecrã" in keyboard.text().splitlines()[2]
+            await keyboard.press("enter")
+            await keyboard.until("Reading receipt: not sent.")
+            assert "From     Maria Conceição Reis" in keyboard.text()
+            await keyboard.press("r", "y")
+            await keyboard.until("PIN of your card (signature key)")
+            await keyboard.press("escape")
+            await keyboard.until("Stopped.")
+            await keyboard.press("r", "y")
+            await type_pin(keyboard)
+            await keyboard.until("Reading receipt: sent.")
+
+    async def follow() -> None:
+        async with at_keyboard(on_screen(maria)) as keyboard:
+            assert "Do ecrã" in keyboard.text().splitlines()[2]
+            await keyboard.press("t")
+            await keyboard.until("read by João Sá: receipt signed by")
+
+    asyncio.run(write())
+    asyncio.run(read())
+    asyncio.run(follow())
+
+
+def test_a_changed_letter_is_refused_at_the_screen(maria: Citizen, joao: Citizen):
+    send_dishonestly(joao, user_id(maria), other_body)
+
+    async def read() -> None:
+        async with at_keyboard(on_screen(maria)) as keyboard:
+            assert "João Sá" in keyboard.text().splitlines()[2]  # a list fetches no bodies
+            await keyboard.press("enter")
+            await keyboard.until("REFUSED: this is not shown as a letter.")
+            assert "outra coisa" not in keyboard.text()
+            assert "REFUSED" in keyboard.text().splitlines()[2]
+
+    asyncio.run(read())
+
+
 # -------------------------------------------------------------------------------------- interruptions, two processes
+
+
+def test_a_letter_that_is_stopped_while_it_is_sent_is_kept(maria: Citizen, joao: Citizen):
+    outbox = Context(maria.settings).outbox
+    with maria.open(stopped=lambda: bool(outbox.all())) as repository, pytest.raises(LetterKept, match="kept here"):
+        repository.send([user_id(joao)], BODY)
+    with maria.open() as repository:
+        repository.letters()
+        assert [(each.command, each.problem) for each in repository.resumed] == [("SEND", "")]
 
 
 def test_a_repository_that_does_not_answer_ends_the_wait(stack: PrivateStack, maria: Citizen, joao: Citizen):

@@ -11,7 +11,7 @@ import pytest
 
 from broker_config import names, topology
 from broker_config.connection import ConnectionSettings, connect
-from client.errors import NotAllowed, TooLarge, Unreachable
+from client.errors import NotAllowed, Stopped, TooLarge, Unreachable
 from client.transport import Transport
 from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.errors import BindingMismatch, Malformed
@@ -80,6 +80,17 @@ def test_forged_replies_alone_end_with_the_deadline(vhost: BrokerCorner, transpo
         pytest.raises(Unreachable, match=r"5 replies came that were not its answer \(the last: the reply answers"),
     ):
         transport.exchange(b"a request", only_good)
+
+
+def test_who_stops_waits_no_longer(vhost: BrokerCorner):
+    asked = threading.Event()
+    patient = Transport(vhost.client(INSTALLATION), INSTALLATION, reply_seconds=100.0, stopped=asked.is_set)
+    try:
+        with answering(vhost.worker(), lambda _: asked.set() or []) as seen, pytest.raises(Stopped):
+            patient.exchange(b"a request", only_good)
+        assert seen == [b"a request"]
+    finally:
+        patient.close()
 
 
 def test_a_refusal_is_an_answer(vhost: BrokerCorner, transport: Transport):

@@ -8,7 +8,7 @@ from typing import Any
 from client import session
 from client.commands import choose, receipt, send
 from client.context import Context
-from client.errors import ClientError, Unreachable, boundary
+from client.errors import ClientError, Stopped, Unreachable, boundary
 from client.naming import letter_name
 from client.state.outbox import Pending
 from client.state.session import LiveSession
@@ -26,7 +26,7 @@ class Resumed:
 
 
 def resume(context: Context) -> tuple[Resumed, ...]:
-    """Sends what had no reply. Raises Unreachable when there is still none: everything stays as it is."""
+    """Sends what had no reply. Raises Unreachable, Stopped when there is still none: everything stays as it is."""
     waiting = context.outbox.all()
     if not waiting:
         return ()
@@ -39,7 +39,7 @@ def _resume(context: Context, live: LiveSession, pending: Pending) -> Resumed:
     try:
         with boundary():
             context.call_again(live, pending, lambda result: _complete(context, live, pending, result))
-    except Unreachable:
+    except (Unreachable, Stopped):
         raise
     except ClientError as error:
         problem = str(error)

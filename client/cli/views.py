@@ -874,8 +874,8 @@ def _as_text(found: ReadLetter) -> str | None:
         return None
 
 
-#: State and subject of a letter that has not opened.
-_UNOPENED = {
+#: State and subject of a letter that has not opened, as every view says it.
+UNOPENED = {
     Signature.WAITING: ("sign-for", "(opens when you sign)"),
     Signature.REFUSED: ("refused", "(you refused to sign for it)"),
     Signature.EXPIRED: ("expired", "(not signed for in time)"),
@@ -888,8 +888,8 @@ def _letter_row(screen: Screen, letter: ListedLetter) -> tuple[str, str, str, st
     state = "sent" if letter.sent_by_me else "read" if letter.read else "new"
     dot = "● " if screen.unicode and state == "new" else ""
     subject = safe_text(letter.subject)
-    if letter.signature in _UNOPENED:
-        state, subject = _UNOPENED[letter.signature]
+    if letter.signature in UNOPENED:
+        state, subject = UNOPENED[letter.signature]
         dot = "✍ " if screen.unicode and letter.signature is Signature.WAITING else ""
     return (
         letter.name,
@@ -908,7 +908,7 @@ def _letter_json(letter: ListedLetter) -> dict[str, Any]:
         "from": letter.author.hex(),
         "from_name": letter.author_name or None,
         "to": [user.hex() for user in letter.to],
-        "subject": letter.subject if letter.good and letter.signature not in _UNOPENED else None,
+        "subject": letter.subject if letter.good and letter.signature not in UNOPENED else None,
         "received_at": json_moment(letter.received_at),
         "read": letter.read,
         "number": letter.number,

@@ -11,6 +11,7 @@ from textual.widgets import Footer
 
 from client.api import Repository
 from client.commands.box import ListedLetter
+from client.commands.choose import SignatureRequest
 from client.commands.read import ReadLetter
 from client.errors import CheckFailed, ClientError, Stopped
 from client.state.people import KnownPerson
@@ -115,7 +116,7 @@ class Letters(HostScreen):
         self._opened = None
         self.query_one(Pane).show(())
         try:
-            found = await self.host.desk.call(lambda repository: repository.read(row.name))
+            found = await self.host.desk.call(lambda repository: repository.read(row.name, sign=self._agree_to_sign))
         except Stopped:
             raise
         except ClientError as error:
@@ -125,8 +126,10 @@ class Letters(HostScreen):
             return
         self._opened = found
         self._show_below(model.reading(found))
-        if row.state == "new":
-            self._change(row, replace(row, state="read"))
+        self._change(row, model.read_row(row, found))
+
+    def _agree_to_sign(self, request: SignatureRequest) -> bool:
+        return self.host.desk.agree(model.signature_question(request))
 
     def _change(self, row: LetterRow, to: LetterRow) -> None:
         self._show(tuple(to if each == row else each for each in self._all))

@@ -13,14 +13,15 @@ from datetime import datetime
 from typing import Final
 
 from client.cli.screen import moment
-from client.cli.views import person_lines
+from client.cli.views import UNOPENED, person_lines, signature_lines
 from client.commands.box import ListedLetter
+from client.commands.choose import SignatureRequest
 from client.commands.pending import Resumed
 from client.commands.people import FoundPerson
 from client.commands.read import ReadLetter
 from client.commands.receipt import ReceiptSent
 from client.commands.send import Sent
-from client.commands.status import LetterStatus, ReceiptStatus, Verdict
+from client.commands.status import ChoiceStatus, LetterStatus, ReceiptStatus, Signing, Verdict
 from client.errors import Check, CheckFailed, ClientError
 from client.state.people import KnownPerson
 from crypto_core.ids import UserId
@@ -95,10 +96,18 @@ def refused_row(row: LetterRow) -> LetterRow:
     return replace(row, state="REFUSED", who="(not shown)", subject=_NOT_SHOWN, mine=False, good=False)
 
 
+def read_row(row: LetterRow, found: ReadLetter) -> LetterRow:
+    """A letter that was opened, maybe against a signature."""
+    return row if row.mine else replace(row, state="read", subject=safe_text(found.subject))
+
+
 def _letter_row(found: ListedLetter, names: Names) -> LetterRow:
     name, when = f"{found.letter_id}@{found.author.hex()}", f"{found.received_at.astimezone():%Y-%m-%d %H:%M}"
     if not found.good:
         return refused_row(LetterRow(name, "", "", "", when, mine=False, good=False))
+    if found.signature in UNOPENED:
+        state, subject = UNOPENED[found.signature]
+        return LetterRow(name, state, shown_name(found.author_name), subject, when, mine=False, good=True)
     state = "sent" if found.sent_by_me else "read" if found.read else "new"
     who = _to(found.to, names) if found.sent_by_me else shown_name(found.author_name)
     return LetterRow(name, state, who, safe_text(found.subject), when, found.sent_by_me, True)
@@ -167,6 +176,7 @@ def reading(found: ReadLetter) -> Lines:
         Line(f"Sent     {moment(found.claimed_at)}, received {moment(found.received_at)}"),
         Line("Checks   " + "  ".join(f"✓ {safe_text(check.meaning)}" for check in found.checks), Tone.GOOD),
         Line(_body(found), Tone.QUOTED),
+        *_attachments(found),
         Line(_receipt(found), Tone.HEADING),
     )
 
@@ -184,6 +194,12 @@ def _body(found: ReadLetter) -> str:
     except UnicodeDecodeError:
         return f"({len(found.body)} bytes that are no text: smr read {found.letter_id} --output FILE)"
     return safe_text(text, multiline=True).expandtabs().rstrip("\n")
+
+
+def _attachments(found: ReadLetter) -> Lines:
+    files = [f"{safe_text(each.name)} ({each.size} bytes)" for each in found.attachments]
+    how = f"smr read {found.letter_id} --attachments DIR saves them."
+    return (Line(f"Attached: {', '.join(files)}. {how}"),) if files else ()
 
 
 def _receipt(found: ReadLetter) -> str:
@@ -211,9 +227,17 @@ def timeline(found: LetterStatus, names: Names) -> Lines:
             found.accepted_at,
             _event(found.accepted_at, True, f"accepted by the repository, entry {found.number} of your mailbox"),
         ),
+        *(
+            _choice_event(each, found.accepted_at, names)
+            for each in found.choices
+            if each.verdict is not Signing.WAITING
+        ),
         *(_receipt_event(each, found.accepted_at, names) for each in found.receipts if each.accepted_at is not None),
     ]
-    open_ends = [each for each in found.receipts if each.accepted_at is None]
+    # Of those who have to sign first, only who has can have read it.
+    unsigned = {each.reader for each in found.choices if each.verdict is not Signing.ACCEPTED}
+    open_ends = [each for each in found.receipts if each.accepted_at is None and each.reader not in unsigned]
+    until = f" (until {moment(found.expires_at)})" if found.expires_at else ""
     return (
         Line(f"Receipts of: {safe_text(found.subject)}", Tone.HEADING),
         *(line for _, line in sorted(events, key=lambda event: event[0])),
@@ -221,12 +245,30 @@ def timeline(found: LetterStatus, names: Names) -> Lines:
             Line(f"  - {'':<20}  {_reader(each, names)} has sent no receipt (it may have been read all the same)")
             for each in open_ends
         ),
+        *(
+            Line(f"  - {'':<20}  {_name(each.reader, each.reader_name)} has not signed for it yet{until}")
+            for each in found.choices
+            if each.verdict is Signing.WAITING
+        ),
     )
 
 
 def _event(when: datetime, good: bool, text: str) -> Line:
     mark, tone = ("✓", Tone.GOOD) if good else ("✗", Tone.BAD)
     return Line(f"  {mark} {moment(when)}  {text}", tone)
+
+
+def _choice_event(found: ChoiceStatus, otherwise: datetime, names: Names) -> tuple[datetime, Line]:
+    who, when = _name(found.reader, found.reader_name or names.get(found.reader, "")), found.recorded_at or otherwise
+    if found.verdict is Signing.ACCEPTED:
+        return when, _event(when, True, f"signed for by {who} with their Citizen Card, verified now")
+    if found.verdict is Signing.REFUSED:
+        why = f": {safe_text(found.reason)}" if found.reason else ""
+        return when, _event(when, True, f"refused by {who} with their Citizen Card, verified now{why}")
+    if found.verdict is Signing.EXPIRED:
+        return when, Line(f"  - {moment(when)}  {who} has not signed for it in time")
+    failed = "; ".join(f"{check.name}: {safe_text(check.reason)}" for check in found.checks if not check.passed)
+    return when, _event(when, False, f"FAILED: what is said of {who}'s signature does not hold. ({failed})")
 
 
 def _receipt_event(found: ReceiptStatus, otherwise: datetime, names: Names) -> tuple[datetime, Line]:
@@ -266,6 +308,15 @@ def unforeseen(error: BaseException) -> Lines:
             "What was begun is kept.",
             "Report it, with what smr --verbose shows for the same command.",
         )
+    )
+
+
+def signature_question(found: SignatureRequest) -> Lines:
+    """Before a letter is signed for that opens only then."""
+    return (
+        Line("Sign for this letter?", Tone.HEADING),
+        *(Line(f"{name:<8}  {value}") for name, value in signature_lines(found)),
+        Line("It opens when your card has signed; its sender gets that signature before you can read it."),
     )
 
 

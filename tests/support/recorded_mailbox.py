@@ -32,6 +32,7 @@ GOOD = (
     Check("content", True, "content as it was signed"),
 )
 BAD = (*GOOD[:3], Check("signature", False, "It was changed after it was signed. Do not trust it.", "digest differs"))
+ENTRY = Digest(bytes(32))
 
 
 def at(hour: int, minute: int, day: int = 22) -> datetime:
@@ -99,7 +100,7 @@ class RecordedMailbox:
             if query.casefold() in each.name.casefold()
         )
 
-    def read(self, name: str) -> ReadLetter:
+    def read(self, name: str, sign: object = None) -> ReadLetter:
         with self.front.waiting("the revocation lists"):
             found = next(each for each in self._letters if name == f"{each.letter_id}@{each.author.hex()}")
         if not found.good:
@@ -133,4 +134,4 @@ class RecordedMailbox:
             ReceiptStatus(BRUNO, "Bruno Antunes", Verdict.NOT_CONFIRMED, None, None, 9, ()),
         )
         when = found.received_at
-        return LetterStatus(found.letter_id, found.subject, found.to, when, when, 118, GOOD, receipts)
+        return LetterStatus(found.letter_id, found.subject, found.to, when, when, 118, GOOD, receipts, ENTRY)

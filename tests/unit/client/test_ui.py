@@ -119,7 +119,7 @@ class Slow(RecordedMailbox):
 
     go_on = threading.Event()
 
-    def read(self, name: str):
+    def read(self, name: str, sign: object = None):
         with self.front.waiting("the card's signature"):
             while not self.go_on.wait(0.01):
                 if self.front.stopped():
@@ -162,7 +162,7 @@ class Asking(RecordedMailbox):
 
     given: ClassVar[list[object]] = []
 
-    def read(self, name: str):
+    def read(self, name: str, sign: object = None):
         self.given.append(self.front.secret("PIN of your card [b]signature[/b] key"))
         self.given.append(self.front.agree("Go on?"))
         return super().read(name)

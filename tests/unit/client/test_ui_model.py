@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from client.commands.status import LetterStatus, ReceiptStatus, Verdict
+from client.commands.box import Signature
+from client.commands.read import AttachedFile
+from client.commands.status import ChoiceStatus, LetterStatus, ReceiptStatus, Signing, Verdict
 from client.errors import CheckFailed, NotFound
 from client.settings import Front
 from client.ui import model
 from client.ui.model import Tone
-from tests.support.recorded_mailbox import BAD, BRUNO, GOOD, JOAO, KNOWN, LETTERS, MARIA, RecordedMailbox, at
+from tests.support.recorded_mailbox import BAD, BRUNO, ENTRY, GOOD, JOAO, KNOWN, LETTERS, MARIA, RecordedMailbox, at
 
 NAMES = model.names_of(KNOWN)
 HOSTILE = "a\x1b[2Jb\x07c\u202ed\x9be\nf\u200bg"
@@ -107,7 +109,7 @@ def test_bytes_are_not_shown_as_text():
 
 
 def status(*receipts: ReceiptStatus, subject: str = "Ata") -> LetterStatus:
-    return LetterStatus("k7d2", subject, (MARIA, BRUNO), at(9, 0), at(9, 1), 118, GOOD, receipts)
+    return LetterStatus("k7d2", subject, (MARIA, BRUNO), at(9, 0), at(9, 1), 118, GOOD, receipts, ENTRY)
 
 
 def test_the_timeline_goes_by_time_and_says_who_has_not_answered():
@@ -117,6 +119,43 @@ def test_the_timeline_goes_by_time_and_says_who_has_not_answered():
     texts = [line.text for line in model.timeline(status(late, silent, early), NAMES)]
     order = ["signed by your", "accepted by the", "read by João", "read by Maria", "Bruno Antunes has sent no receipt"]
     assert [next(at for at, text in enumerate(texts) if words in text) for words in order] == [1, 2, 3, 4, 5]
+
+
+def test_a_letter_that_opens_against_a_signature_says_so():
+    waiting = dataclasses.replace(LETTERS[-1], subject="", signature=Signature.WAITING)
+    (row,) = model.letter_rows([waiting], NAMES)
+    assert (row.state, row.who, row.subject) == ("sign-for", "Maria Conceição Reis", "(opens when you sign)")
+    opened = model.read_row(row, recorded(subject="Ata\x1b"))
+    assert (opened.state, opened.subject) == ("read", "Ata\\x1b")
+
+
+def test_the_timeline_shows_who_signed_for_a_letter():
+    def chose(reader, verdict, when=None, reason=""):
+        return ChoiceStatus(reader, "", verdict, when, when, reason, BAD if verdict is Signing.FAILED else GOOD)
+
+    def texts(*choices: ChoiceStatus) -> str:
+        silent = tuple(ReceiptStatus(each.reader, "", Verdict.NOT_CONFIRMED, None, None, 9, ()) for each in choices)
+        found = dataclasses.replace(status(*silent), choices=choices, expires_at=at(23, 0))
+        return "\n".join(line.text for line in model.timeline(found, NAMES))
+
+    assert "signed for by Maria Conceição Reis" in texts(chose(MARIA, Signing.ACCEPTED, at(10, 0)))
+    assert "Maria Conceição Reis has sent no receipt" in texts(chose(MARIA, Signing.ACCEPTED, at(10, 0)))
+    refused = texts(chose(BRUNO, Signing.REFUSED, at(10, 0), HOSTILE))
+    assert "refused by Bruno Antunes" in refused
+    assert "has sent no receipt" not in refused  # who has not signed cannot have read it
+    assert harmless(refused)
+    assert "has not signed for it in time" in texts(chose(BRUNO, Signing.EXPIRED, at(10, 0)))
+    assert "has not signed for it yet (until " in texts(chose(BRUNO, Signing.WAITING))
+    failed = texts(chose(BRUNO, Signing.FAILED, at(10, 0)))
+    assert "FAILED" in failed
+    assert "signed for by" not in failed
+
+
+def test_attachments_are_named_safely():
+    files = (AttachedFile(HOSTILE, "text/plain", 12), AttachedFile("[b]a[/b].pdf", "application/pdf", 3))
+    (line,) = [line.text for line in model.reading(recorded(attachments=files)) if line.text.startswith("Attached")]
+    assert harmless(line)
+    assert "[b]a[/b].pdf (3 bytes)" in line
 
 
 def test_a_receipt_that_does_not_hold_is_no_reading():

@@ -16,15 +16,16 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
-
-import pika
-import pika.exceptions
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from broker_config import limits, names
 from broker_config.errors import BrokerError, BrokerRefused, BrokerSettingsInvalid, BrokerUnreachable
+
+# The library is loaded when a connection is opened: who only reads settings, as a shell that completes a word, need
+# not wait for it.
+if TYPE_CHECKING:
+    import pika
 
 AMQP_PORT: Final = 5672
 AMQPS_PORT: Final = 5671
@@ -158,6 +159,10 @@ def connect(
 
 
 def _open(parameters: pika.ConnectionParameters, settings: ConnectionSettings) -> pika.BlockingConnection:
+    import pika
+    import pika.exceptions
+    from pika.adapters.utils.connection_workflow import AMQPConnectorException
+
     try:
         return pika.BlockingConnection(parameters)
     except (pika.exceptions.ProbableAuthenticationError, pika.exceptions.AuthenticationError) as e:
@@ -206,6 +211,8 @@ def _describe(error: BaseException) -> str:
 
 
 def _parameters(settings: ConnectionSettings, heartbeat_seconds: int, name: str) -> pika.ConnectionParameters:
+    import pika
+
     return pika.ConnectionParameters(
         host=settings.host,
         port=settings.port,
@@ -224,6 +231,8 @@ def _parameters(settings: ConnectionSettings, heartbeat_seconds: int, name: str)
 def _ssl_options(settings: ConnectionSettings) -> pika.SSLOptions | None:
     if settings.tls is None:
         return None
+    import pika
+
     return pika.SSLOptions(tls_context(settings.tls), settings.host)
 
 

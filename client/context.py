@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from broker_config import enrolment, names
@@ -27,15 +27,17 @@ from client.state.outbox import Outbox, Pending, Sealed
 from client.state.people import People
 from client.state.renewals import Renewals
 from client.state.session import LiveSession, SessionStore
-from client.transport import Request, Transport
 from crypto_core import commands, envelope, ids
 from crypto_core.commands import Command, RefusedByRepository
 from crypto_core.descriptor import Descriptor
 from crypto_core.errors import SignatureInvalid
 from crypto_core.ids import LetterId, Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.suite import sha256
-from pki.fetchers import HttpFetcher
-from pki.validator import IdentityValidator
+
+# What speaks to the broker and what judges certificates is loaded when it is first needed: both take long.
+if TYPE_CHECKING:
+    from client.transport import Request, Transport
+    from pki.validator import IdentityValidator
 
 T = TypeVar("T")
 
@@ -102,6 +104,9 @@ class Context:
     @cached_property
     def validator(self) -> IdentityValidator:
         """The judge of certificates, under the roots that the citizen imported. Raises TrustStoreError."""
+        from pki.fetchers import HttpFetcher
+        from pki.validator import IdentityValidator
+
         folder = self.settings.trust_store or self.home.trust
         return IdentityValidator.open(folder, HttpFetcher(self.settings.allow_private_crl_hosts))
 
@@ -121,6 +126,8 @@ class Context:
         if self._transport is None:
             installation = names.parse_installation(ids.installation_of(app_key))
             settings = self._broker_settings(installation, account)
+            from client.transport import Transport
+
             self._transport = Transport(settings, installation, self.settings.reply_seconds, self.settings.stopped)
         return self._transport
 
@@ -219,6 +226,8 @@ class Context:
 
     def _request(self, session: LiveSession, command: Command, counter: int) -> Request[Any]:
         sealed = self._seal(session, command, counter)
+        from client.transport import Request
+
         return Request(sealed.envelope, self._take(session, sealed, command))
 
     def call_kept(

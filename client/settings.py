@@ -10,12 +10,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from client.errors import CardProblem, LocalState
-from client.transport import REPLY_SECONDS
 from crypto_core.ids import Milliseconds
 from pki.signers import CardSettings
 
+REPLY_SECONDS: Final = 30.0  #: how long a reply is waited for, unless a program says otherwise
 Waiting = Callable[[str], AbstractContextManager[None]]
 
 

@@ -29,13 +29,13 @@ from broker_config import names, topology
 from broker_config.connection import ConnectionSettings
 from broker_config.errors import BrokerError, BrokerRefused, BrokerSettingsInvalid, BrokerUnreachable
 from client.errors import LocalState, NotAllowed, Stopped, TooLarge, Unreachable
+from client.settings import REPLY_SECONDS
 from crypto_core.commands import RefusedByRepository
 from crypto_core.errors import BindingMismatch, ProtocolError
 from crypto_core.suite import sha256
 
 R = TypeVar("R")
 
-REPLY_SECONDS: Final = 30.0  #: how long a reply is waited for, unless the settings say otherwise
 _SLICE_SECONDS: Final = 1.0  #: how long one look into the queue may block
 _BEAT_SECONDS: Final = 1.0  #: how often heartbeats are looked after; brokers expect them every few seconds at most
 _PERSISTENT: Final = 2

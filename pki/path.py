@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from pki import certvalidator_engine, openssl_engine
+from pki import openssl_engine
 from pki.authentic import (
     UNREADABLE,
     Crl,
@@ -129,6 +129,8 @@ def _judged(
 
 def judge(path: Path, evidence: Evidence, moment: datetime, now: datetime, policy: ValidationPolicy) -> Judgement:
     """Let every engine that can judge these inputs do so, and weigh what they say."""
+    from pki import certvalidator_engine  # takes as long to load as all the rest, and only a judgement needs it
+
     first_cannot = openssl_engine.cannot_judge(path, evidence, policy)
     said: list[tuple[str, Judgement]] = []
     if not first_cannot:

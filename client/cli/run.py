@@ -103,9 +103,8 @@ class Run:
     def settings(self, front: Front | None = None) -> Settings:
         """The library's settings from options and environment; questions go to `front`, else to the terminal."""
         from client.cli.secrets import Secrets
-        from client.settings import Front, Settings
+        from client.settings import REPLY_SECONDS, Front, Settings
         from client.state.session import memory_folder
-        from client.transport import REPLY_SECONDS
         from pki.signers import CardSettings
 
         front = front or Front(self._secret, self.ask, self.screen.waiting, progress=self._transferred)

@@ -125,7 +125,7 @@ def test_a_line_of_bash_is_taken_apart_as_bash_does(line, words, unfinished, quo
 def test_the_rest_of_the_client_is_not_loaded_for_an_answer(unlocked):
     program = (
         "import sys; sys.argv = ['smr', 'read', '7']; from client.cli import main; main();"
-        "print([name for name in ('client.api', 'client.context', 'pki.validator', 'PyKCS11', 'pydantic', 'pyhanko')"
+        "print([name for name in ('client.api', 'client.context', 'pki.validator', 'PyKCS11', 'pydantic', 'pika')"
         " if name in sys.modules])"
     )
     asked = subprocess.run(

@@ -28,10 +28,10 @@ def harmless(name: str) -> str:
     """The name under which an attachment called `name` may be written into a folder."""
     text = unicodedata.normalize("NFC", "".join(map(_replaced, name)))
     # In front: hidden files, the folders `.` and `..`, options and homes. At the end some systems drop dots and spaces.
-    text = _shortened(text.lstrip(". -~").rstrip(". ")).rstrip(". ") or FALLBACK
+    text = _shortened(text.lstrip(". -~").rstrip(". "), NAME_BYTES).rstrip(". ") or FALLBACK
     # Compatibility forms too: some systems take ¹ for 1 in the names of devices.
     stem = unicodedata.normalize("NFKC", text).split(".")[0].strip().upper()
-    return f"_{text}" if stem in _DEVICES else text
+    return "_" + _shortened(text, NAME_BYTES - 1).rstrip(". ") if stem in _DEVICES else text
 
 
 def numbered(name: str, number: int) -> str:
@@ -48,11 +48,12 @@ def _replaced(character: str) -> str:
     return " " if character.isspace() else character
 
 
-def _shortened(text: str) -> str:
-    if len(text.encode("utf-8")) <= NAME_BYTES:
+def _shortened(text: str, most: int) -> str:
+    """At most so many bytes of it, with its suffix."""
+    if len(text.encode("utf-8")) <= most:
         return text
     stem, suffix = _divided(text)
-    room = NAME_BYTES - len(suffix.encode("utf-8"))
+    room = most - len(suffix.encode("utf-8"))
     return stem.encode("utf-8")[:room].decode("utf-8", "ignore") + suffix
 
 

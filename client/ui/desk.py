@@ -112,8 +112,10 @@ class _Call:
 
     def tell(self, function: Callable[..., None], *arguments: Any) -> None:
         """Has the terminal's thread do something, unless the program has ended meanwhile."""
-        if not self._loop.is_closed():
+        try:
             self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            return  # the loop is closed: nobody is there to be told
 
     def _secret(self, question: str) -> str:
         answer = self._ask(self._attendant.ask_secret(question))

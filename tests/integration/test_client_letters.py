@@ -626,7 +626,9 @@ def test_a_letter_that_fails_a_check_is_never_shown(change, use, check, maria: C
 
 
 def on_screen(citizen: Citizen) -> MailboxApp:
-    """`smr ui` of a citizen who types the PIN at the screen."""
+    """`smr ui` of a citizen with an open session, who types the PIN for signatures at the screen."""
+    with citizen.open() as repository:
+        repository.letters()
 
     def library(front: Front) -> Repository:
         asked = {"pin": lambda use: front.secret(f"PIN of your card ({use} key)"), "passphrase": front.secret}
@@ -687,6 +689,28 @@ def test_a_letter_and_its_receipt_at_the_screen(maria: Citizen, joao: Citizen):
     asyncio.run(write())
     asyncio.run(read())
     asyncio.run(follow())
+
+
+def test_a_letter_that_opens_against_a_signature_at_the_screen(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        repository.send([user_id(joao)], BODY, "Contrato", sign_for_days=3)
+
+    async def read() -> None:
+        async with at_keyboard(on_screen(joao)) as keyboard:
+            assert "(opens when you sign)" in keyboard.text().splitlines()[2]
+            await keyboard.press("enter")
+            await keyboard.until("Sign for this letter?")
+            await keyboard.press("n")
+            await keyboard.until("opens when you sign for it; you did not.")
+            assert "Segue a ata" not in keyboard.text()
+            await keyboard.press("escape", "enter")
+            await keyboard.until("Sign for this letter?")
+            await keyboard.press("y")
+            await type_pin(keyboard)
+            await keyboard.until("Segue a ata")
+            assert "Contrato" in keyboard.text().splitlines()[2]
+
+    asyncio.run(read())
 
 
 def test_a_changed_letter_is_refused_at_the_screen(maria: Citizen, joao: Citizen):

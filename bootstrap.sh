@@ -90,6 +90,8 @@ look_for_packages() {
     if [ "$purpose" = stack ]; then
         command -v dockerd >/dev/null && command -v docker >/dev/null || want docker.io 'runs the containers of docker-compose.yml, in an engine that the tests start'
         command -v mmdebstrap >/dev/null || want mmdebstrap 'makes images from Debian packages'
+        command -v iptables >/dev/null || want iptables 'lets containers reach the network, and is put back as it was'
+        command -v ip >/dev/null || want iproute2 'removes the bridges that an engine leaves'
     fi
     [ -x "$venv/bin/python" ] || find_python >/dev/null || want python3-venv 'makes the Python environment in .venv/'
 }

@@ -20,14 +20,15 @@ from broker_config.names import Installation
 from client.cards import OpenCard, open_card
 from client.errors import CheckFailed, NotAllowed, Usage
 from client.settings import Settings
-from client.state import counters, keystore, pin
+from client.state import counters, keystore, letters, pin
 from client.state.home import Home
 from client.state.keystore import BrokerAccount, Keys
+from client.state.letters import RefusedLetter
 from client.state.outbox import Outbox, Pending, Sealed
 from client.state.people import People
 from client.state.renewals import Renewals
 from client.state.session import LiveSession, SessionStore
-from crypto_core import commands, envelope, ids
+from crypto_core import commands, envelope, ids, sealed
 from crypto_core.commands import Command, RefusedByRepository
 from crypto_core.descriptor import Descriptor
 from crypto_core.errors import SignatureInvalid
@@ -265,6 +266,7 @@ class Context:
         except RefusedByRepository as error:
             # "Not now" is no answer to the command itself: it stays.
             if error.code not in (commands.ErrorCode.UNAVAILABLE, commands.ErrorCode.TOO_MANY):
+                self._keep_refusal(pending.command, error)
                 self.outbox.remove(pending)
             raise
         except CheckFailed:
@@ -273,6 +275,13 @@ class Context:
             raise
         self.outbox.remove(pending)
         return result
+
+    def _keep_refusal(self, command: Command, error: RefusedByRepository) -> None:
+        """What became of a letter is kept, whoever asks for it later."""
+        if isinstance(command, commands.Send):
+            stored = sealed.read(sealed.LETTER if command.to_sign is None else sealed.SIGN_FOR, command.head)
+            refused = RefusedLetter(stored.routing.letter, stored.recipients, self.now(), error.code, str(error))
+            letters.save_refused(self.home, refused)
 
     def _seal(self, session: LiveSession, command: Command, counter: int | None = None) -> Sealed:
         nonce = ids.new_nonce()

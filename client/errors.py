@@ -184,10 +184,10 @@ _REFUSALS: Final[dict[ErrorCode, tuple[type[ClientError], str]]] = {
 }
 
 
-def refusal(error: RefusedByRepository) -> ClientError:
-    """The client's error for a signed refusal of the repository."""
+def refusal(error: RefusedByRepository, why: str = "") -> ClientError:
+    """The client's error for a signed refusal of the repository; `why` it matters."""
     kind, action = _REFUSALS[error.code]
-    return kind(f"The repository refused: {safe_line(str(error))}", action=action)
+    return kind(f"The repository refused: {safe_line(str(error))}", why, action)
 
 
 def safe_line(text: str) -> str:

@@ -82,6 +82,12 @@ def find_letter(mailbox: Mailbox, text: str, kinds: Sequence[EntryKind] = _LETTE
     return found[0]
 
 
+def is_called(letter: LetterId, text: str) -> bool:
+    """Whether `text` is a beginning of the name of this letter."""
+    match = _LETTER.fullmatch(text.strip().lower())
+    return match is not None and letter_name(letter).startswith(match[1])
+
+
 def find_person(people: People, text: str) -> UserId:
     """Whom `text` means: an exact id, or the one confirmed person of this name. Raises NotFound, Ambiguous."""
     if _USER.fullmatch(text.strip().lower()):

@@ -186,6 +186,7 @@ def history(found: FoundPerson) -> View:
 
 _EVENTS = {
     Event.SUBMISSION_ACCEPTANCE: "accepted by the repository",
+    Event.SUBMISSION_REJECTION: "not taken by the repository",
     Event.NOTIFICATION_FOR_ACCEPTANCE: "asked for a signature",
     Event.CONSIGNMENT_ACCEPTANCE: "signed for",
     Event.CONSIGNMENT_REJECTION: "refused",

@@ -4,12 +4,15 @@ Of an own letter every event was verified now, as `status` verifies it; of a rec
 tell, whose chain the repository signed. Times are the repository's; what a card signed says so.
 
     SubmissionAcceptance        A.1  the repository took the letter
+    SubmissionRejection         A.2  … or did not, and said why in a signed reply
     NotificationForAcceptance   C.1  a recipient was asked for a signature
     ConsignmentAcceptance       C.3  … and signed
     ConsignmentRejection        C.4  … and refused
     AcceptanceRejectionExpiry   C.5  … and did neither in time
     ContentConsignment          D.1  the letter lay in the recipient's mailbox, and could be opened
     ContentHandover             E.1  the recipient opened it, and signed a receipt
+
+Consignment cannot fail after submission was accepted: a letter comes into all of its mailboxes at once, or into none.
 """
 
 from __future__ import annotations
@@ -24,9 +27,12 @@ from client import mailbox, naming, session
 from client.commands import status
 from client.commands.status import ChoiceStatus, LetterStatus, ReceiptStatus, Signing, Verdict
 from client.context import Context
+from client.errors import NotFound
 from client.mailbox import Mailbox
 from client.naming import letter_name
+from client.state import letters
 from client.state.chain import Link
+from client.state.letters import RefusedLetter
 from crypto_core import commands
 from crypto_core.ids import UserId
 from crypto_core.mailbox import EntryKind
@@ -37,6 +43,7 @@ class Event(enum.Enum):
     """ETSI EN 319 522-1, section 6."""
 
     SUBMISSION_ACCEPTANCE = "SubmissionAcceptance"
+    SUBMISSION_REJECTION = "SubmissionRejection"
     NOTIFICATION_FOR_ACCEPTANCE = "NotificationForAcceptance"
     CONSIGNMENT_ACCEPTANCE = "ConsignmentAcceptance"
     CONSIGNMENT_REJECTION = "ConsignmentRejection"
@@ -78,10 +85,16 @@ class LetterHistory:
 
 
 def history(context: Context, text: str) -> LetterHistory:
-    """The timeline of a letter that was sent or received. Raises NotFound, and what `status` raises."""
+    """The timeline of a letter that was sent, received or refused. Raises NotFound, and what `status` raises."""
     live = session.require(context)
     own = mailbox.own_mailbox(context, live)
-    link = naming.find_letter(own, text)
+    try:
+        link = naming.find_letter(own, text)
+    except NotFound:
+        refused = [each for each in letters.all_refused(context.home) if naming.is_called(each.letter, text)]
+        if len(refused) != 1:
+            raise
+        return _rejected(own, refused[0])
     if link.author == own.owner:
         return _sent(own, status.status(context, f"{letter_name(link.letter)}@{link.author.hex()}"))
     return _received(own, link)
@@ -143,6 +156,14 @@ def _read(found: ReceiptStatus) -> Iterator[Moment]:
     reasons = "; ".join(f"{each.name}: {each.reason}" for each in found.checks if not each.passed)
     event = Event.CONTENT_HANDOVER
     yield Moment(event, found.accepted_at, found.reader, found.reader_name, By.CARD, good=good, detail=reasons)
+
+
+def _rejected(own: Mailbox, refused: RefusedLetter) -> LetterHistory:
+    """A letter that never came into any mailbox: the reply said so, and was verified then."""
+    detail = f"{refused.code.value}: {refused.message}"
+    at = to_datetime(refused.refused)
+    event = Moment(Event.SUBMISSION_REJECTION, at, own.owner, "", By.REPOSITORY, good=True, detail=detail)
+    return LetterHistory(letter_name(refused.letter), True, "", (event,))
 
 
 # ----------------------------------------------------------------------------------------------------- received letters

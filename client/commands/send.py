@@ -13,14 +13,14 @@ from typing import Final
 
 from client import identity, mailbox, naming, renewals, session, uploads
 from client.context import Context
-from client.errors import CheckFailed, LetterKept, LocalState, Stopped, TooLarge, Unreachable, Usage
+from client.errors import CheckFailed, LetterKept, LocalState, Stopped, TooLarge, Unreachable, Usage, refusal
 from client.identity import VerifiedPerson
 from client.naming import letter_name
 from client.state import letters as kept
 from client.state.letters import SentLetter
 from client.state.session import LiveSession, OwnRegistration
 from crypto_core import commands, ids, letter, limits, sealed, sign_for
-from crypto_core.commands import SendResult
+from crypto_core.commands import RefusedByRepository, SendResult
 from crypto_core.documents import MailboxPosition, Party
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import Digest, Milliseconds, UserId
@@ -128,6 +128,9 @@ def _sign_and_send(
         return context.call_kept(
             live, command, me, draft.letter.id, lambda result: accepted(context, live, command, result, floor)
         )
+    except RefusedByRepository as error:
+        name = letter_name(draft.letter.id)
+        raise refusal(error, f"The letter {name} was not sent; smr history {name[:8]} tells this again.") from error
     except (Unreachable, Stopped) as error:
         raise LetterKept(
             error.what,

@@ -12,6 +12,7 @@ HOME/counters/           the last counter used in each session
 HOME/outbox/             envelopes that were not answered yet
 HOME/uploads/            attachments whose letters were not sent yet
 HOME/sent/, HOME/opened/ acceptances of letters sent, and letters opened here
+HOME/refused/            letters that the repository did not take, and why
 HOME/signed-for/         what was chosen about letters that open against a signature, with the released shares
 HOME/slip-proofs/        slips whose shares opened nothing: proof against their senders
 HOME/alarms/             contradicting signed heads: proof against the repository
@@ -98,6 +99,10 @@ class Home:
     @property
     def sent(self) -> Path:
         return self.path / "sent"
+
+    @property
+    def refused(self) -> Path:
+        return self.path / "refused"
 
     @property
     def opened(self) -> Path:

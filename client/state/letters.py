@@ -1,4 +1,5 @@
-"""Letters of this home: acceptances of those that were sent, those opened here, and what was chosen about them."""
+"""Letters of this home: acceptances of those that were sent, refusals of those that were not, those opened here, and
+what was chosen about them."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from client.state import files
 from client.state.home import Home
 from crypto_core import limits
 from crypto_core.choice import Choice
-from crypto_core.commands import HeadField
+from crypto_core.commands import MESSAGE_BYTES, ErrorCode, HeadField
 from crypto_core.documents import MailboxPosition
 from crypto_core.ids import DigestField, LetterId, LetterIdField, MomentField, UserId, UserIdField
 from crypto_core.schema import Size
@@ -30,6 +31,20 @@ class SentLetter:
     accepted: MomentField
     positions: Annotated[tuple[MailboxPosition, ...], Size(1, limits.RECIPIENTS)]
     heads: Annotated[tuple[HeadField, ...], Size(2, limits.RECIPIENTS + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLetter:
+    """A letter that the repository did not take: its code and words, from a signed reply that was verified then.
+
+    The reply itself is not kept: it was sealed for a session, and proves nothing to others.
+    """
+
+    letter: LetterIdField
+    to: Annotated[tuple[UserIdField, ...], Size(1, limits.RECIPIENTS)]
+    refused: MomentField  #: when the reply came, by the clock here
+    code: ErrorCode
+    message: Annotated[str, Size(1, MESSAGE_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,16 @@ def load_sent(home: Home, letter: LetterId) -> SentLetter | None:
     return files.load_document(_sent(home, letter), SentLetter)
 
 
+def save_refused(home: Home, refused: RefusedLetter) -> None:
+    files.save_document(_refused(home, refused.letter), refused)
+
+
+def all_refused(home: Home) -> tuple[RefusedLetter, ...]:
+    """Every letter of this home that was refused, in the order of their ids."""
+    found = (files.load_document(path, RefusedLetter) for path in sorted(home.refused.glob("*.json")))
+    return tuple(each for each in found if each is not None)
+
+
 def save_opened(home: Home, opened: OpenedLetter) -> None:
     """Keeps what is already known of a receipt."""
     with home.lock("opened"):
@@ -85,6 +110,10 @@ def load_opened(home: Home, author: UserId, letter: LetterId) -> OpenedLetter | 
 
 def _sent(home: Home, letter: LetterId) -> Path:
     return home.sent / f"{letter.hex()}.json"
+
+
+def _refused(home: Home, letter: LetterId) -> Path:
+    return home.refused / f"{letter.hex()}.json"
 
 
 def _signed_for(home: Home, author: UserId, letter: LetterId) -> Path:

@@ -261,7 +261,14 @@ def test_blocking_a_sender(maria: Person, joao: Person):
     while (refused := maria.smr("send", "--to", joao.id, "--json", stdin=b"x")).returncode == 0:
         assert time.monotonic() < deadline, "a block does not count"
     assert refused.returncode == ExitCode.NOT_ALLOWED
-    assert joao.id in json.loads(refused.stdout)["error"]["what"]
+    error = json.loads(refused.stdout)["error"]
+    assert joao.id in error["what"]
+    letter = error["why"].removeprefix("The letter ")[:26]
+    (rejection,) = maria.json("history", letter[:8])["events"]
+    assert (rejection["event"], rejection["by"]) == ("SubmissionRejection", "repository")
+    assert rejection["detail"].startswith("not-allowed: ")
+    assert "not taken by the repository" in maria.smr("history", letter).stdout.decode()
+    assert maria.json("history", "a" * 26, code=ExitCode.NOT_FOUND)["error"]["code"] == "not-found"
     assert f"{maria.id}  is blocked" in joao.smr("blocked").stdout.decode()
     assert joao.json("unblock", maria.id)["people"][0]["blocked"] is False
     assert joao.json("blocked")["people"] == []

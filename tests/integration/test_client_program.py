@@ -184,6 +184,18 @@ def test_a_letter_that_is_refused(maria: Person, joao: Person):
     assert (refusal["event"], refusal["by"], refusal["detail"]) == ("ConsignmentRejection", "card", "Não é para mim.")
 
 
+def test_a_file_beside_a_letter_to_be_signed_for(maria: Person, joao: Person, tmp_path: Path):
+    (tmp_path / "planta.bin").write_bytes(bytes(range(256)) * 40)
+    sent = maria.json(
+        "send", "--to", joao.id, "--sign-for", "--attach", str(tmp_path / "planta.bin"), stdin=b"Com a planta."
+    )
+    saved = tmp_path / "saved"
+    joao.json("read", sent["letter_id"], "--attachments", str(saved), "--no-receipt", code=ExitCode.NOT_ALLOWED)
+    assert not list(saved.glob("*"))
+    joao.json("read", sent["letter_id"], "--accept", "--attachments", str(saved))
+    assert (saved / "planta.bin").read_bytes() == (tmp_path / "planta.bin").read_bytes()
+
+
 def test_the_history_of_a_plain_letter_and_of_a_person(maria: Person, joao: Person):
     letter = maria.json("send", "--to", joao.id, stdin=b"Texto.")["letter_id"]
     events = [each["event"] for each in maria.json("history", letter[:12])["events"]]

@@ -207,7 +207,7 @@ def _open_signed(
 ) -> tuple[OpenedHead | None, BrokenSlip | None]:
     """Opens what was signed for, step by step; without a release, as far as the own share."""
     me = require_login(session)
-    view = _view(box)
+    view = shown_view(box)
     first = judgement.attempt(
         "own share",
         "your part of its key is the one that was signed for",
@@ -244,7 +244,7 @@ def _open_signed(
 
 def _slip(session: LiveSession, box: BoxEntry, shown: SlipView) -> Slip:
     """The slip, if it is of exactly the letter that came with it and of the entry."""
-    view, routing = _view(box), box.entry.routing
+    view, routing = shown_view(box), box.entry.routing
     slip = documents.decode(Slip, shown.slip.document, session.repository)
     head = view.routing(sealed.SIGN_FOR)
     if (head.letter, head.author) != (routing.letter, routing.author):
@@ -255,7 +255,7 @@ def _slip(session: LiveSession, box: BoxEntry, shown: SlipView) -> Slip:
 
 def _open_copy(session: LiveSession, box: BoxEntry) -> OpenedHead:
     me = require_login(session)
-    return _as_delivered(sign_for.open_copy(_view(box), session.repository, me, session.sealing_keys()), box)
+    return _as_delivered(sign_for.open_copy(shown_view(box), session.repository, me, session.sealing_keys()), box)
 
 
 def _require_same(opened: OpenedHead, sender: VerifiedPerson) -> None:
@@ -333,14 +333,15 @@ def require_passed(what: str, checks: tuple[Check, ...]) -> None:
             raise CheckFailed(f"{what} {check.meaning}", f"Check {check.name!r}: {check.reason}", _ASK, checks=checks)
 
 
-def _view(box: BoxEntry) -> SealedView:
+def shown_view(box: BoxEntry) -> SealedView:
+    """The sealed object of an entry. Raises Malformed where the repository gave none."""
     if box.view is None:
         raise Malformed("the repository gave the entry without its letter")
     return box.view
 
 
 def _open(session: LiveSession, box: BoxEntry) -> OpenedHead:
-    view = _view(box)
+    view = shown_view(box)
     routing = view.routing(sealed.LETTER)
     if (routing.letter, routing.author) != (box.entry.routing.letter, box.entry.routing.author):
         raise BindingMismatch("the mailbox entry is of another letter than the one that came with it")

@@ -110,8 +110,8 @@ def seal_reason(
 
 def open_reason(
     view: SealedView, signed: SignedDocument, repository: RepositoryId, me: UserId, keys: Mapping[bytes, SealingKey]
-) -> str:
-    """The text of a refusal's reason. Raises ProtocolError when it is not the one that was signed."""
+) -> Reason:
+    """A refusal's reason. Raises ProtocolError when it is not the one that was signed."""
     refusal = documents.decode(Refusal, signed.document, repository)
     routing = view.routing(sealed.REASON)
     routing.require(signed)
@@ -122,7 +122,7 @@ def open_reason(
     data = why.text.encode("utf-8")
     if refusal.reason is None or not suite.equal(refusal.reason.digest, letter.part_digest(why.salt, data)):
         raise BindingMismatch("the reason is not the one that was signed")
-    return why.text
+    return why
 
 
 def read_accepted(signed: SignedDocument, repository: RepositoryId) -> Acceptance:

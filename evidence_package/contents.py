@@ -7,7 +7,8 @@
     letter.json, letter.p7s      what the sender's card signed
     content/body.*, body.salt    the body as it was sent, and the salt of its digest; the same for the subject; not in a
                                  redacted package
-    documents/TYPE-N.json, .p7s  what other cards signed about it: reading receipts, slips, acceptances, refusals
+    documents/TYPE-N.json, .p7s  what else cards signed about it: reading receipts, slip, acceptances, refusals
+    content/refusal-N-reason.*   the reason that refusal N gives, and its salt; not in a redacted package
     registrations/N.json, .p7s   which certificates each of these citizens registered
     evidence/delivery.json, .p7s what the repository recorded, and operator-root.pem, its operator's root
     timestamps/N.json, N.tst     of entries of that: what stands in the stamped tree, and the time stamp of its root;
@@ -29,11 +30,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
-from crypto_core import canonical_json, delivery, limits, schema
+from crypto_core import canonical_json, delivery, limits, schema, suite
 from crypto_core.delivery import EntryStamp
-from crypto_core.documents import VERSION, Party, SignedDocument
+from crypto_core.documents import VERSION, Party, Refusal, SignedDocument
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import DigestField, LetterIdField, MomentField, NonceField, RepositoryIdField
+from crypto_core.ids import Digest, DigestField, LetterIdField, MomentField, NonceField, RepositoryIdField
 from crypto_core.schema import Size
 from evidence_package import container, manifest, readme
 from evidence_package.errors import PackageRefused
@@ -65,6 +66,14 @@ class Disclosed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """The reason that a refusal (SHA-256 of its document) gives, with the salt of its digest there."""
+
+    refusal: Digest
+    text: Disclosed
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
     """Everything but the manifest and its signature. Nothing of it is verified."""
 
@@ -73,6 +82,7 @@ class Package:
     subject: Disclosed | None
     body: Disclosed | None
     documents: tuple[SignedDocument, ...]
+    reasons: tuple[Reason, ...]
     registrations: tuple[SignedDocument, ...]
     evidence: SignedDocument
     operator_root: bytes
@@ -88,10 +98,12 @@ def write(package: Package) -> dict[str, bytes]:
     _put(files, "letter", package.letter)
     for name, part in (("subject", package.subject), ("body", package.body)):
         if part is not None:
-            files[f"content/{name}.txt" if _is_text(part.data) else f"content/{name}.bin"] = part.data
-            files[f"content/{name}.salt"] = part.salt
+            _disclose(files, name, part)
+    reasons = {each.refusal: each.text for each in package.reasons}
     for name, signed in _numbered(package.documents):
         _put(files, f"documents/{name}", signed)
+        if type_of(signed) == Refusal.TYPE and signed.digest in reasons:
+            _disclose(files, f"{name}-reason", reasons[signed.digest])
     for number, signed in enumerate(_sorted_documents(package.registrations), 1):
         _put(files, f"registrations/{number}", signed)
     _put(files, "evidence/delivery", package.evidence)
@@ -120,6 +132,7 @@ def read(files: Mapping[str, bytes]) -> Package:
             subject=_part(files, "subject"),
             body=_part(files, "body"),
             documents=_all_signed(files, "documents/"),
+            reasons=_reasons(files),
             registrations=_all_signed(files, "registrations/"),
             evidence=_signed(files, "evidence/delivery"),
             operator_root=_one(_read_pem("CERTIFICATE", _take(files, "evidence/operator-root.pem"))),
@@ -276,6 +289,21 @@ def _part(files: Mapping[str, bytes], name: str) -> Disclosed | None:
     if not found:
         return None
     return Disclosed(files[found[0]], _take(files, f"content/{name}.salt"))
+
+
+def _disclose(files: dict[str, bytes], name: str, part: Disclosed) -> None:
+    files[f"content/{name}.txt" if _is_text(part.data) else f"content/{name}.bin"] = part.data
+    files[f"content/{name}.salt"] = part.salt
+
+
+def _reasons(files: Mapping[str, bytes]) -> tuple[Reason, ...]:
+    """Found by the names of refusals: `write` gives them to refusals alone."""
+    found = []
+    for name in (name for name in files if name.startswith("documents/refusal-") and name.endswith(".json")):
+        text = _part(files, name[len("documents/") : -len(".json")] + "-reason")
+        if text is not None:
+            found.append(Reason(suite.sha256(files[name]), text))
+    return tuple(found)
 
 
 def _is_text(data: bytes) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from crypto_core import canonical_json, cbor, labels, limits, moments
+from crypto_core.documents import Acceptance, Refusal
 from evidence_package import manifest
 from evidence_package.errors import PackageRefused
 
@@ -72,21 +73,21 @@ def _letter(files: Mapping[str, bytes], delivery: Any) -> Iterator[str]:
             continue
         yield f"The {part} has the digest that stands in letter.json, over a label, the salt and its bytes (CBOR)."
         yield ""
-        yield from _digest(name, f"content/{part}.salt", len(files[name]))
+        yield from _digest(name, f"content/{part}.salt", len(files[name]), "letter.json")
         yield ""
 
 
-def _digest(name: str, salt: str, size: int) -> Iterator[str]:
+def _digest(name: str, salt: str, size: int, document: str) -> Iterator[str]:
     before = _octal(b"\x83" + cbor.encode(labels.CONTENT_DIGEST) + b"\x58\x20")
     header = _octal(cbor.encode(bytes(size))[: -size or None])
     yield f"    {{ printf '{before}'; cat {salt}; printf '{header}'; cat {name}; }} > /tmp/digest-input.$$"
     yield '    DIGEST="$(sha256sum < /tmp/digest-input.$$ | cut -c 1-64)"; rm /tmp/digest-input.$$'
-    yield '    grep --quiet --fixed-strings "$DIGEST" letter.json'
+    yield f'    grep --quiet --fixed-strings "$DIGEST" {document}'
 
 
 def _documents(files: Mapping[str, bytes], delivery: Any) -> Iterator[str]:
     stems = [name[: -len(".json")] for name in files if name.startswith("documents/") and name.endswith(".json")]
-    yield "3. What others signed about it" if stems else "3. Nobody else's signature about it is included."
+    yield "3. What else was signed about it" if stems else "3. Nothing else that was signed about it is included."
     yield ""
     for stem in stems:
         document = _json(files, f"{stem}.json")
@@ -95,6 +96,26 @@ def _documents(files: Mapping[str, bytes], delivery: Any) -> Iterator[str]:
         yield ""
         at = _seconds(_time(files, stem, delivery))
         yield from _signature(files, f"{stem}.json", f"{stem}.p7s", at, party.get("registration", ""))
+        yield ""
+        yield from _choice(files, stem, document)
+
+
+def _choice(files: Mapping[str, bytes], stem: str, document: Any) -> Iterator[str]:
+    """What an acceptance or a refusal names: the slip, and a reason by its salted digest."""
+    if document["type"] not in (Acceptance.TYPE, Refusal.TYPE):
+        return
+    slips = [name for name in files if name.startswith("documents/slip-") and name.endswith(".json")]
+    if slips:
+        yield f"It names the slip {slips[0]} by its SHA-256."
+        yield ""
+        yield f'    grep --quiet --fixed-strings "$(sha256sum < {slips[0]} | cut -c 1-64)" {stem}.json'
+        yield ""
+    name = stem.replace("documents/", "content/") + "-reason"
+    text = next((each for each in files if each in (f"{name}.txt", f"{name}.bin")), None)
+    if text is not None:
+        yield "The reason has the digest that stands in it."
+        yield ""
+        yield from _digest(text, f"{name}.salt", len(files[text]), f"{stem}.json")
         yield ""
 
 
@@ -114,7 +135,9 @@ def _evidence(files: Mapping[str, bytes], delivery: Any) -> Iterator[str]:
     at = _seconds(delivery["time"])
     cms = _cms("evidence/delivery.json", "evidence/delivery.p7s")
     yield f"    {cms} -attime {at} -CAfile evidence/operator-root.pem -out /dev/null"
-    named = [name for name in files if name.startswith(("letter.", "documents/"))]
+    # The repository names a slip, which its author signed beside the letter, without that signature.
+    unnamed = [name for name in files if name.startswith("documents/slip-") and name.endswith(".p7s")]
+    named = [name for name in files if name.startswith(("letter.", "documents/")) and name not in unnamed]
     yield f"    for FILE in {' '.join(named)}; do"
     yield '    grep --quiet --fixed-strings "$(sha256sum < $FILE | cut -c 1-64)" evidence/delivery.json || exit 1'
     yield "    done"
@@ -179,7 +202,7 @@ def _cms(name: str, signature: str) -> str:
 def _time(files: Mapping[str, bytes], stem: str, delivery: Any) -> str:
     """When the repository recorded a document; where it did not, when that document itself says that it was signed."""
     digest = hashlib.sha256(files[f"{stem}.json"]).hexdigest()
-    times = [str(each["time"]) for each in delivery["entries"] if each["document"] == digest]
+    times = [str(each["time"]) for each in delivery["entries"] if digest in (each["document"], each.get("slip"))]
     return min(times) if times else str(_json(files, f"{stem}.json")["time"])
 
 

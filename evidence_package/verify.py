@@ -7,7 +7,8 @@
     time stamps   where roots of authorities are named: the stamped tree holds the entry, which was recorded before
     letter        the sender's card signed it, was good when the repository recorded it, at the time that it claims
     subject, body have the digests that the sender signed
-    documents     the same for each receipt (slip, acceptance, refusal): and it is about exactly this letter
+    documents     the same for receipts, slip, acceptances and refusals, each about exactly this letter; acceptances and
+                  refusals name this slip, and each reader chose once
 
 What the exporter adds is a signature over the whole: no other check believes the exporter.
 """
@@ -15,19 +16,30 @@ What the exporter adds is a signature over the whole: no other check believes th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
 from cryptography import x509
 
-from crypto_core import delivery, descriptor, documents, limits, merkle, moments, suite
+from crypto_core import choice, delivery, descriptor, documents, limits, merkle, moments, suite
 from crypto_core import letter as letters
+from crypto_core.choice import Choice
 from crypto_core.delivery import DeliveryEvidence, EntryStamp, RecordedEntry
-from crypto_core.documents import Letter, Part, Party, ReadingReceipt, SignedDocument
+from crypto_core.documents import (
+    Acceptance,
+    Letter,
+    MailboxPosition,
+    Part,
+    Party,
+    ReadingReceipt,
+    Refusal,
+    SignedDocument,
+    Slip,
+)
 from crypto_core.errors import BindingMismatch, ProtocolError
-from crypto_core.ids import Milliseconds, UserId
+from crypto_core.ids import Digest, Milliseconds, UserId
 from crypto_core.mailbox import EntryKind
 from evidence_package import contents
 from evidence_package.contents import Disclosed, Package
@@ -45,15 +57,15 @@ T = TypeVar("T")
 
 _CHANGED: Final = "It was changed, or parts of several packages were put together. Do not rely on it."
 _NOT_STAMPED: Final = "The time stamp does not show that this entry existed at that time."
-_CHOSEN: Final = frozenset(
-    {
-        EntryKind.ACCEPTANCE,
-        EntryKind.ACCEPTANCE_SENT,
-        EntryKind.REFUSAL,
-        EntryKind.REFUSAL_SENT,
-        EntryKind.EXPIRY,
-    }
-)
+#: What an entry by a recipient says that they chose.
+_CHOSEN: Final = {
+    EntryKind.ACCEPTANCE: Choice.ACCEPTED,
+    EntryKind.ACCEPTANCE_SENT: Choice.ACCEPTED,
+    EntryKind.REFUSAL: Choice.REFUSED,
+    EntryKind.REFUSAL_SENT: Choice.REFUSED,
+    EntryKind.EXPIRY: Choice.EXPIRED,
+}
+_LETTER_KINDS: Final = (EntryKind.SENT, EntryKind.RECEIVED)
 _UNKNOWN_SIGNER: Final = "Who signed it cannot be told."
 
 
@@ -129,12 +141,13 @@ class _Signer:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What a signed document about the letter says: by whom, when, and where the repository records it."""
+    """What a signed document about the letter says: by whom and when; which entries name it, which kinds may."""
 
     title: str
     party: Party
     time: Milliseconds
-    kinds: tuple[EntryKind, ...]
+    entries: Sequence[RecordedEntry]
+    kinds: Collection[EntryKind]
 
 
 class _Work:
@@ -156,10 +169,12 @@ class _Work:
             exported=moments.to_datetime(self._about.exported),
             now=now,
         )
-        self._recorded: dict[tuple[bytes, bytes], list[RecordedEntry]] = {}
+        self._entries: tuple[RecordedEntry, ...] = ()  #: of evidence that is verified
+        self._slip: tuple[Slip, Digest] | None = None  #: with the SHA-256 of its document; about this letter
+        self._chose: set[UserId] = set()  #: whose acceptance or refusal is in the package
         self._facts: list[tuple[str, str]] = []
         self._left_out: list[str] = []
-        self._confirmed: set[UserId] = set()  #: who signed a receipt that is in the package
+        self._confirmed: set[UserId] = set()  #: who signed a receipt that is in the package, or refused the letter
 
     def report(self, manifest: bytes, sealed: SignedDocument) -> Report:
         """All checks in their order."""
@@ -168,7 +183,7 @@ class _Work:
         letter = self._checks.attempt("letter", "form", "a letter of this repository", _CHANGED, self._read_letter)
         if letter is not None:
             self._letter(letter)
-            for each in self._package.documents:
+            for each in sorted(self._package.documents, key=_slips_first):
                 self._document(letter, each)
             self._tell_left_out(letter)
         return _report(self._checks, self._facts, self._left_out)
@@ -219,14 +234,7 @@ class _Work:
         self._fact(
             "repository", f"{self._about.repository_name} ({self._repository}), operator root {fingerprint(root)}"
         )
-        for entry in found.entries:
-            if entry.kind in _CHOSEN:
-                self._left_out.append(
-                    f"what {entry.author.hex()} signed about the slip: the repository recorded "
-                    f"{entry.kind.value}, {_shown(entry.time)}"
-                )
-            if entry.document is not None and entry.signature is not None:
-                self._recorded.setdefault((entry.document, entry.signature), []).append(entry)
+        self._entries = found.entries
         self._stamps(found)
 
     def _stamps(self, found: DeliveryEvidence) -> None:
@@ -282,7 +290,8 @@ class _Work:
         return letter
 
     def _letter(self, letter: Letter) -> None:
-        said = _Said("letter", letter.from_, letter.time, (EntryKind.SENT, EntryKind.RECEIVED))
+        entries = self._naming(self._package.letter)
+        said = _Said("letter", letter.from_, letter.time, entries, _LETTER_KINDS)
         signer = self._signed_by("letter", said, self._package.letter)
         if signer is not None:
             self._facts.insert(0, ("letter", f"from {signer.name}, {_shown(letter.time)}"))
@@ -317,6 +326,12 @@ class _Work:
         match kind:
             case ReadingReceipt.TYPE:
                 return self._receipt(letter, signed)
+            case Slip.TYPE:
+                return self._read_slip(letter, signed)
+            case Acceptance.TYPE:
+                return self._acceptance(signed)
+            case Refusal.TYPE:
+                return self._refusal(signed)
         raise PackageRefused(f"a signed document of type {kind} has no place in a package")
 
     def _receipt(self, letter: Letter, signed: SignedDocument) -> _Said:
@@ -325,23 +340,76 @@ class _Work:
         if (receipt.letter, receipt.document, receipt.body, receipt.sender) != expected:
             raise BindingMismatch("the receipt is for another letter, or for other content")
         self._require_recipient(letter, receipt.reader.user)
-        self._require_position(receipt)
+        self._require_position(receipt.reader.user, receipt.position)
         self._confirmed.add(receipt.reader.user)
         kinds = (EntryKind.RECEIPT, EntryKind.RECEIPT_SENT)
-        return _Said("reading receipt", receipt.reader, receipt.time, kinds)
+        return _Said("reading receipt", receipt.reader, receipt.time, self._naming(signed), kinds)
+
+    def _read_slip(self, letter: Letter, signed: SignedDocument) -> _Said:
+        """What it says of the sealed letter (object, commitment) is bound by the entry, which names letter and slip."""
+        slip = documents.decode(Slip, signed.document, self._repository)
+        if (slip.letter, slip.from_, slip.recipients) != (letter.id, letter.from_, letter.to):
+            raise BindingMismatch("the slip is of another letter, by somebody else, or for other people")
+        entries = [each for each in self._naming(self._package.letter) if each.kind in _LETTER_KINDS]
+        if any(each.slip != signed.digest for each in entries):
+            raise BindingMismatch("the repository recorded this letter with another slip, or with none")
+        self._slip = slip, signed.digest
+        return _Said("slip", slip.from_, slip.time, entries, _LETTER_KINDS)
+
+    def _acceptance(self, signed: SignedDocument) -> _Said:
+        document = documents.decode(Acceptance, signed.document, self._repository)
+        self._require_chosen(document, signed, Choice.ACCEPTED)
+        kinds = (EntryKind.ACCEPTANCE, EntryKind.ACCEPTANCE_SENT)
+        return _Said("acceptance", document.reader, document.time, self._naming(signed), kinds)
+
+    def _refusal(self, signed: SignedDocument) -> _Said:
+        document = documents.decode(Refusal, signed.document, self._repository)
+        self._require_chosen(document, signed, Choice.REFUSED)
+        self._reason(document, signed)
+        self._confirmed.add(document.reader.user)
+        kinds = (EntryKind.REFUSAL, EntryKind.REFUSAL_SENT)
+        return _Said("refusal", document.reader, document.time, self._naming(signed), kinds)
+
+    def _require_chosen(self, document: Acceptance | Refusal, signed: SignedDocument, chosen: Choice) -> None:
+        """About this slip, and so this letter, by one of its recipients, who chose in time, once, and nothing else."""
+        if self._slip is None:
+            raise BindingMismatch("the slip that it answers is not in the package")
+        slip, digest = self._slip
+        reader = document.reader.user
+        choice.require_about(document, slip, digest, reader)
+        self._require_position(reader, document.position)
+        end = slip.expires + limits.CLOCK_SKEW_MS
+        if any(each.slip != digest or each.time >= end for each in self._naming(signed)):
+            raise BindingMismatch("the repository recorded it for another slip, or after this one had ended")
+        if reader in self._chose or any(
+            each.author == reader and _CHOSEN.get(each.kind, chosen) is not chosen for each in self._entries
+        ):
+            raise BindingMismatch("a choice is made once, and its signer made another one too")
+        self._chose.add(reader)
+
+    def _reason(self, refusal: Refusal, signed: SignedDocument) -> None:
+        shown = next((each.text for each in self._package.reasons if each.refusal == signed.digest), None)
+        if refusal.reason is not None:
+            self._part("reason of the refusal", refusal.reason, shown)
+        elif shown is not None:
+            raise BindingMismatch("a reason is shown for a refusal that gives none")
 
     def _require_recipient(self, letter: Letter, user: UserId) -> None:
         if user not in letter.to:
             raise BindingMismatch("it is signed by somebody to whom the letter did not go")
 
-    def _require_position(self, receipt: ReadingReceipt) -> None:
+    def _require_position(self, reader: UserId, position: MailboxPosition) -> None:
         """The place at which the reader saw the letter is the one that the repository recorded."""
-        for entries in self._recorded.values():
-            for entry in entries:
-                if (entry.kind, entry.mailbox) == (EntryKind.RECEIVED, receipt.reader.user) and (
-                    (entry.number, entry.entry) != (receipt.position.number, receipt.position.entry)
-                ):
-                    raise BindingMismatch("the reader saw the letter at another place than the repository recorded")
+        for entry in self._entries:
+            if (entry.kind, entry.mailbox) == (EntryKind.RECEIVED, reader) and (
+                (entry.number, entry.entry) != (position.number, position.entry)
+            ):
+                raise BindingMismatch("the reader saw the letter at another place than the repository recorded")
+
+    def _naming(self, signed: SignedDocument) -> list[RecordedEntry]:
+        """The entries that name exactly this document with this signature."""
+        named = (signed.digest, signed.signature_digest)
+        return [each for each in self._entries if (each.document, each.signature) == named]
 
     # --- signatures -------------------------------------------------------------------------------------------------
 
@@ -354,7 +422,7 @@ class _Work:
             "It was changed after it was signed, or somebody else signed it.",
             lambda: cades.verify_document(signed.document, signed.signature, certificate=signer.registered.signing),
         )  # fmt: skip
-        accepted = self._accepted(about, said, signed)
+        accepted = self._accepted(about, said)
         self._good(about, signer, moments.to_datetime(said.time if accepted is None else accepted))
         if accepted is not None:
             self._fact(f"{about} accepted", _shown(accepted))
@@ -365,13 +433,9 @@ class _Work:
             )  # fmt: skip
         return signer
 
-    def _accepted(self, about: str, said: _Said, signed: SignedDocument) -> Milliseconds | None:
-        """When the repository recorded exactly this document with this signature; None where it does not say so."""
-        found = [
-            entry.time
-            for entry in self._recorded.get((signed.digest, signed.signature_digest), ())
-            if entry.author == said.party.user and entry.kind in said.kinds
-        ]
+    def _accepted(self, about: str, said: _Said) -> Milliseconds | None:
+        """When the repository recorded it; None where it does not say so."""
+        found = [each.time for each in said.entries if each.author == said.party.user and each.kind in said.kinds]
         if found:
             self._checks.holds(about, "recorded", "recorded by the repository")
             return min(found)
@@ -417,11 +481,27 @@ class _Work:
         self._facts.append((name, value))
 
     def _tell_left_out(self, letter: Letter) -> None:
+        included = {each.digest for each in self._package.documents}
+        for slip in sorted({each.slip for each in self._entries if each.slip is not None} - included):
+            self._left_out.append(f"the slip by which the letter asks for a signature: its SHA-256 is {slip.hex()}")
+        for entry in self._entries:
+            if entry.kind is EntryKind.EXPIRY:
+                self._fact("ended unsigned", f"{entry.author.hex()} did not choose, {_shown(entry.time)}")
+            elif entry.kind in _CHOSEN and entry.document not in included:
+                self._left_out.append(
+                    f"what {entry.author.hex()} signed about the slip: the repository recorded "
+                    f"{entry.kind.value}, {_shown(entry.time)}"
+                )
         for user in letter.to:
             if user not in self._confirmed:
                 self._left_out.append(f"a receipt of {user.hex()}: it may have been read all the same")
         if letter.attachments:
             self._left_out.append(f"{len(letter.attachments)} attachments: only their digests are there")
+
+
+def _slips_first(signed: SignedDocument) -> bool:
+    """A key for sorting: what answers a slip is judged after it."""
+    return contents.type_of(signed) != Slip.TYPE
 
 
 def _shown(moment: int) -> str:

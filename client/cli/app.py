@@ -412,7 +412,9 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The package, usually .asice.")],
     redact: Annotated[
         bool,
-        typer.Option("--redact", help="Without subject and body: proves the delivery, tells nothing of the content."),
+        typer.Option(
+            "--redact", help="Without subject, body and reasons: proves delivery, tells nothing of the content."
+        ),
     ] = False,
 ) -> View:
     """Write what proves a letter to one file, signed with your card, that anybody can verify."""

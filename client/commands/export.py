@@ -6,15 +6,16 @@ verified as anybody else would, and the verdict is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from client import mailbox, naming, session
+from client import mailbox, naming, opening, session
 from client.commands import read, status
+from client.commands.status import ChoiceStatus, OpenedChoice, ReceiptStatus
 from client.commands.verify import trust_of
 from client.context import Context
 from client.errors import CheckFailed, LocalState, NotAllowed
@@ -23,11 +24,12 @@ from client.mailbox import Mailbox
 from client.naming import letter_name
 from client.state import pin
 from client.state.session import LiveSession
-from crypto_core import commands, descriptor, limits, receipt
-from crypto_core.commands import EvidenceResult
-from crypto_core.documents import Party, SignedDocument
+from crypto_core import choice, commands, descriptor, documents, limits, receipt
+from crypto_core.choice import Reason
+from crypto_core.commands import BoxEntry, EvidenceResult
+from crypto_core.documents import Party, SignedDocument, Slip
+from crypto_core.errors import BindingMismatch, ProtocolError
 from crypto_core.evidence import Evidence
-from crypto_core.ids import LetterId
 from crypto_core.letter import OpenedHead
 from crypto_core.mailbox import EntryKind
 from crypto_core.moments import to_datetime
@@ -43,6 +45,16 @@ from pki.signers import CardKeyUse
 
 
 @dataclass(frozen=True, slots=True)
+class _About:
+    """What a card signed about the letter: its slip, a receipt, an acceptance or a refusal."""
+
+    signer: Party
+    signed: SignedDocument
+    evidence: Evidence | None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """A package, and what its verification says now."""
 
@@ -53,7 +65,7 @@ class Exported:
 
 
 def export(context: Context, text: str, *, redact: bool = False) -> Exported:
-    """The package of a letter that was sent or received; with `redact` without its subject and body.
+    """The package of a letter that was sent or received; with `redact` without its subject, body and reasons.
 
     Raises CheckFailed for a letter that fails a check, and what reading it raises.
     """
@@ -68,8 +80,8 @@ def export(context: Context, text: str, *, redact: bool = False) -> Exported:
     link = naming.find_letter(own, text)
     opened = read.fetch(context, live, own, link)
     registry = Registry(context, live)
-    receipts = _receipts(context, live, own, opened.head)
-    package = _package(context, live, registry, opened, receipts, redact=redact)
+    signed = [*_slip(opened), *_answers(context, live, own, opened)]
+    package = _package(context, live, registry, opened, signed, redact=redact)
     data = _signed(context, live, package)
     now = to_datetime(context.now())
     report = verify(data, trust_of(context), now)
@@ -81,7 +93,7 @@ def _package(
     live: LiveSession,
     registry: Registry,
     opened: read.Opened,
-    receipts: Sequence[OpenedReceipt],
+    signed: Sequence[_About],
     *,
     redact: bool,
 ) -> Package:
@@ -89,9 +101,9 @@ def _package(
     if live.own is None:
         raise LocalState("The kept session is not of this version.", action="Close it: smr session close.")
     exporter = Party(me, live.own.document)
-    people = [registry.named(party) for party in (head.letter.from_, exporter, *(r.receipt.reader for r in receipts))]
+    people = [registry.named(party) for party in (head.letter.from_, exporter, *(each.signer for each in signed))]
     certificates, data = _certificates(context, people)
-    for enclosed in (head.evidence, *(each.evidence for each in receipts)):
+    for enclosed in (head.evidence, *(each.evidence for each in signed)):
         data += _enclosed(enclosed)
     pinned, known = pin.load(context.home)
     root = descriptor.read(pinned.descriptor).chain[-1]
@@ -101,7 +113,8 @@ def _package(
         letter=head.signed,
         subject=None if redact else Disclosed(head.subject.encode("utf-8"), head.subject_salt),
         body=None if redact else Disclosed(opened.shown.body, head.body_salt),
-        documents=tuple(each.signed for each in receipts),
+        documents=tuple(each.signed for each in signed),
+        reasons=() if redact else tuple(_reasons(signed)),
         registrations=tuple(person.registered.signed for person in people),
         evidence=SignedDocument(evidence.document, evidence.signature),
         stamps=evidence.stamps,
@@ -136,31 +149,80 @@ def _evidence(context: Context, live: LiveSession, head: OpenedHead, root: bytes
     return result
 
 
-def _receipts(context: Context, live: LiveSession, own: Mailbox, head: OpenedHead) -> list[OpenedReceipt]:
-    """The receipts that the exporter may show: the author those of all readers, a reader the own one."""
-    if head.letter.from_.user == own.owner:
-        found = status.status(context, letter_name(head.letter.id)).receipts
-        failed = [each for each in found if each.verdict is status.Verdict.FAILED]
-        if failed:
-            raise CheckFailed(
-                f"A receipt of {failed[0].reader_name or failed[0].reader.hex()} fails its checks.",
-                "What fails here would fail for everybody.",
-                "Look at it: smr status.",
-                checks=failed[0].checks,
-            )
-        return [each.opened for each in found if each.opened is not None]
-    return _own_receipt(live, own, head.letter.id)
+def _reasons(signed: Iterable[_About]) -> Iterator[contents.Reason]:
+    for each in signed:
+        if each.reason is not None:
+            text = Disclosed(each.reason.text.encode("utf-8"), each.reason.salt)
+            yield contents.Reason(each.signed.digest, text)
 
 
-def _own_receipt(live: LiveSession, own: Mailbox, letter: LetterId) -> list[OpenedReceipt]:
-    """The copy of the receipt that the exporter's card has signed, where there is one."""
+def _slip(opened: read.Opened) -> Iterator[_About]:
+    """The slip of a letter that opens against a signature; reading it has judged it."""
+    if opened.slip is not None:
+        yield _About(opened.head.letter.from_, opened.slip.signed, opened.slip.evidence)
+
+
+def _answers(context: Context, live: LiveSession, own: Mailbox, opened: read.Opened) -> list[_About]:
+    """What the exporter may show: the author what every recipient signed, a recipient the own documents."""
+    letter = opened.head.letter
+    if letter.from_.user != own.owner:
+        return list(_own_answers(live, own, opened))
+    found = status.status(context, letter_name(letter.id))
+    failed: list[ReceiptStatus | ChoiceStatus] = [
+        *(each for each in found.receipts if each.verdict is status.Verdict.FAILED),
+        *(each for each in found.choices if each.verdict is status.Signing.FAILED),
+    ]
+    if failed:
+        raise CheckFailed(
+            f"What {failed[0].reader_name or failed[0].reader.hex()} signed about the letter fails its checks.",
+            "What fails here would fail for everybody.",
+            "Look at it: smr status.",
+            checks=failed[0].checks,
+        )
+    answers = [_of_receipt(each.opened) for each in found.receipts if each.opened is not None]
+    answers += [_of_choice(each.opened) for each in found.choices if each.opened is not None]
+    return answers
+
+
+def _own_answers(live: LiveSession, own: Mailbox, opened: read.Opened) -> Iterator[_About]:
+    """What the exporter's own card has signed about a received letter: acceptance and receipt, where there are some."""
+    kinds = (EntryKind.RECEIPT_SENT, EntryKind.ACCEPTANCE_SENT)
     for number, link in enumerate(own.synchronise().links, 1):
-        if link.kind is EntryKind.RECEIPT_SENT and link.letter == letter:
-            (box, *_) = own.box(commands.All(after=number - 1, heads=True)).entries
-            if box.view is None or box.entry.number != number:
-                raise CheckFailed("The repository gave another entry than the one asked for.", "It was not used.")
-            return [receipt.open_receipt(box.view, live.repository, own.owner, live.sealing_keys())]
-    return []
+        if link.kind not in kinds or (link.author, link.letter) != (own.owner, opened.head.letter.id):
+            continue
+        (box, *_) = own.box(commands.All(after=number - 1, heads=True)).entries
+        if box.entry.number != number:
+            raise CheckFailed("The repository gave another entry than the one asked for.", "It was not used.")
+        yield _own_answer(live, own, opened, box)
+
+
+def _own_answer(live: LiveSession, own: Mailbox, opened: read.Opened, box: BoxEntry) -> _About:
+    """Raises CheckFailed when the entry holds something else than it records."""
+    try:
+        if box.choice is None:
+            return _of_receipt(
+                receipt.open_receipt(opening.shown_view(box), live.repository, own.owner, live.sealing_keys())
+            )
+        if opened.slip is None:
+            raise BindingMismatch("an acceptance of a letter that asks for none")
+        document = choice.read_accepted(box.choice.signed, live.repository)
+        slip = documents.decode(Slip, opened.slip.document, live.repository)
+        choice.require_about(document, slip, opened.slip.digest, own.owner)
+        return _About(document.reader, box.choice.signed, box.choice.evidence)
+    except ProtocolError as error:
+        raise CheckFailed(
+            "What your card signed about the letter is shown otherwise than it was recorded.",
+            f"{error}.",
+            "Tell the operator of the repository.",
+        ) from error
+
+
+def _of_choice(found: OpenedChoice) -> _About:
+    return _About(found.document.reader, found.signed, found.evidence, found.reason)
+
+
+def _of_receipt(found: OpenedReceipt) -> _About:
+    return _About(found.receipt.reader, found.signed, found.evidence)
 
 
 def _certificates(context: Context, people: Iterable[VerifiedPerson]) -> tuple[tuple[bytes, ...], RevocationData]:

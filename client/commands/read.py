@@ -27,6 +27,7 @@ from crypto_core.ids import Milliseconds, UserId
 from crypto_core.letter import OpenedHead
 from crypto_core.mailbox import Entry, EntryKind
 from crypto_core.moments import to_datetime
+from crypto_core.sign_for import SignedSlip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,13 @@ class ReadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A letter that was fetched, opened and judged good, with what a receipt needs."""
+    """A letter that was fetched, opened and judged good, with what a receipt and an export need."""
 
     head: OpenedHead
     entry: Entry
     position: MailboxPosition
     shown: ReadLetter
+    slip: SignedSlip | None = None  #: of a letter that opens against a signature
 
 
 def read(
@@ -206,7 +208,7 @@ def _open(context: Context, live: LiveSession, own: Mailbox, link: Link, result:
             AttachedFile(each.secrets.name, each.part.media_type, each.part.size) for each in head.attachments
         ),
     )
-    return Opened(head, box.entry, position, shown)
+    return Opened(head, box.entry, position, shown, judged.asked)
 
 
 def _require_in_place(own: Mailbox, result: RecvResult) -> None:

@@ -19,10 +19,11 @@ from client.state import letters as kept
 from client.state.chain import Link
 from client.state.session import LiveSession
 from crypto_core import choice, commands, documents, receipt, sealed
-from crypto_core.choice import Choice
+from crypto_core.choice import Choice, Reason
 from crypto_core.commands import BoxEntry, StatusResult
-from crypto_core.documents import Acceptance, MailboxPosition, Refusal, Slip
+from crypto_core.documents import Acceptance, MailboxPosition, Refusal, SignedDocument, Slip
 from crypto_core.errors import BindingMismatch, Malformed, ProtocolError
+from crypto_core.evidence import Evidence
 from crypto_core.ids import Digest, UserId
 from crypto_core.letter import OpenedHead
 from crypto_core.mailbox import EntryKind
@@ -72,6 +73,16 @@ class Signing(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedChoice:
+    """An acceptance or a refusal about the right letter, with its reason where it gives one that could be opened."""
+
+    document: Acceptance | Refusal
+    signed: SignedDocument
+    evidence: Evidence | None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChoiceStatus:
     """What one recipient chose. `signed_at` is the time in a verified document, `recorded_at` the repository's."""
 
@@ -82,6 +93,7 @@ class ChoiceStatus:
     recorded_at: datetime | None
     reason: str
     checks: tuple[Check, ...]
+    opened: OpenedChoice | None = None  #: of a verified acceptance or refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,20 +295,22 @@ def _judge_choice(
         lambda: _read_choice(live, slip, digest, delivered, box),
     )
     reader: VerifiedPerson | None = None
-    if read is not None and read.document is not None and box.choice is not None:
-        document, signed, evidence = read.document, box.choice.signed, box.choice.evidence
+    opened = read.opened if read is not None else None
+    if opened is not None:
+        document, signed = opened.document, opened.signed
         reader = opening.judge_signer(
-            context, registry, judgement, document.reader, signed, document.time, box.entry.time, evidence
+            context, registry, judgement, document.reader, signed, document.time, box.entry.time, opened.evidence
         )
     good = judgement.good and read is not None
     return ChoiceStatus(
         reader=user,
         reader_name=reader.name if reader else _name(context, user),
         verdict=Signing(read.choice.value) if good and read else Signing.FAILED,
-        signed_at=to_datetime(read.document.time) if good and read and read.document else None,
+        signed_at=to_datetime(opened.document.time) if good and opened else None,
         recorded_at=recorded,
-        reason=read.reason if good and read else "",
+        reason=opened.reason.text if good and opened and opened.reason else "",
         checks=tuple(judgement.checks),
+        opened=opened if good else None,
     )
 
 
@@ -305,8 +319,7 @@ class _Read:
     """A choice that is about the right letter. An expiry has no document: it is the repository's word."""
 
     choice: Choice
-    document: Acceptance | Refusal | None
-    reason: str = ""
+    opened: OpenedChoice | None
 
 
 def _read_choice(
@@ -320,7 +333,7 @@ def _read_choice(
             raise BindingMismatch("it ended before its time, or another slip did")
         return _Read(shown.choice, None)
     document: Acceptance | Refusal
-    reason = ""
+    reason: Reason | None = None
     if shown.choice is Choice.ACCEPTED:
         document = choice.read_accepted(shown.signed, live.repository)
     else:
@@ -331,7 +344,7 @@ def _read_choice(
     choice.require_about(document, slip, digest, user)
     if document.position != delivered.get(user):
         raise BindingMismatch("it is about the letter at another place than where the repository said it lies")
-    return _Read(shown.choice, document, reason)
+    return _Read(shown.choice, OpenedChoice(document, shown.signed, shown.evidence, reason))
 
 
 def _name(context: Context, user: UserId) -> str:

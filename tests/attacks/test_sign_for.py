@@ -171,7 +171,7 @@ class TestSignedFor:
         assert entry.object_hash == entry.entry.object
         keys = {maria.sealing.public.key_id: maria.sealing}
         repository = first.descriptor.repository
-        found = choice.open_reason(entry.view, entry.choice.signed, repository, maria.user, keys)
+        found = choice.open_reason(entry.view, entry.choice.signed, repository, maria.user, keys).text
         assert found == "Não conheço a remetente."
         assert listed(second, commands.New(0), sent) is None
         assert listed(third, commands.New(0), sent) is not None

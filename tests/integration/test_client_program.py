@@ -63,6 +63,15 @@ class Person:
         assert result.returncode == code, result.stdout + result.stderr
         return json.loads(result.stdout)
 
+    def verified(self, letter: str, file: Path, stack: PrivateStack, *options: str) -> Any:
+        """Exports a letter, and verifies the package as somebody without an account."""
+        self.json("export", letter, *options, "-o", str(file))
+        trusted = ("--trust", str(stack.ca_certificates[0]), "--operator-root", stack.root_fingerprint)
+        nowhere = str(file.parent / "nowhere")
+        found = self.json("verify", str(file), *trusted, SMR_HOME=nowhere, SMR_TRUST_STORE=nowhere)
+        assert found["indication"] == "TOTAL-PASSED"
+        return found
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TimeStampAuthority]:
@@ -136,7 +145,7 @@ def test_a_letter_from_a_file_to_its_verified_receipt(maria: Person, joao: Perso
     assert maria.json("read", sent["letter_id"])["receipt"]["state"] == "not due"
 
 
-def test_a_letter_that_opens_against_a_signature(maria: Person, joao: Person):
+def test_a_letter_that_opens_against_a_signature(stack: PrivateStack, maria: Person, joao: Person, tmp_path: Path):
     refused = maria.json("send", "--to", joao.id, "--expires", "3", code=ExitCode.USAGE, stdin=b"x")
     assert "--sign-for" in refused["error"]["action"]
     sent = maria.json(
@@ -171,8 +180,13 @@ def test_a_letter_that_opens_against_a_signature(maria: Person, joao: Person):
     assert [each["event"] for each in joao.json("history", letter)["events"]] == events[1:]
     assert "read by João Sá" in maria.smr("history", letter).stdout.decode()
 
+    for person in (maria, joao):
+        found = person.verified(letter, tmp_path / f"{person.id}.asice", stack)
+        assert {"slip", "acceptance", "reading receipt"} <= {each["about"] for each in found["checks"]}
+        assert not [each for each in found["not_included"] if "time stamp" not in each]
 
-def test_a_letter_that_is_refused(maria: Person, joao: Person):
+
+def test_a_letter_that_is_refused(stack: PrivateStack, maria: Person, joao: Person, tmp_path: Path):
     letter = maria.json("send", "--to", joao.id, "--sign-for", stdin=b"Venha.")["letter_id"]
     assert joao.json("refuse", letter, "--reason", "Não é para mim.")["letter_id"] == letter
     assert joao.json("read", letter, "--accept", code=ExitCode.NOT_ALLOWED)["error"]["code"] == "not-allowed"
@@ -182,6 +196,14 @@ def test_a_letter_that_is_refused(maria: Person, joao: Person):
     assert "Não é para mim." in shown
     (_, _, refusal) = maria.json("history", letter)["events"]
     assert (refusal["event"], refusal["by"], refusal["detail"]) == ("ConsignmentRejection", "card", "Não é para mim.")
+
+    file, redacted = tmp_path / "letter.asice", tmp_path / "redacted.asice"
+    for package, options in ((file, ()), (redacted, ("--redact",))):
+        found = maria.verified(letter, package, stack, *options)
+        assert {"slip", "refusal"} <= {each["about"] for each in found["checks"]}
+    assert "Não é para mim.".encode() in file.read_bytes()
+    assert "Não é para mim.".encode() not in redacted.read_bytes()
+    assert any("reason of the refusal" in each for each in found["not_included"])
 
 
 def test_a_file_beside_a_letter_to_be_signed_for(maria: Person, joao: Person, tmp_path: Path):

@@ -3,6 +3,8 @@
     12:00  revocation lists      12:10  Maria's letter to João      12:20  his receipt      13:00  exported by Maria
 
 `World().package()` is the package as export makes it; a test changes what it wants before it is signed.
+
+    12:15  João signs for it      12:16  Bruno refuses it, in the world `Asked`, where the letter asks for signatures
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from crypto_core import delivery, descriptor, documents, letter, moments, suite
+from crypto_core import choice, delivery, descriptor, documents, letter, moments, sign_for, suite
 from crypto_core.delivery import DeliveryEvidence, RecordedEntry
-from crypto_core.documents import MailboxPosition, Party, ReadingReceipt, SignedDocument
+from crypto_core.documents import Acceptance, MailboxPosition, Party, ReadingReceipt, Refusal, SignedDocument, Slip
 from crypto_core.ids import Digest, LetterId, Milliseconds
 from crypto_core.mailbox import EntryKind
 from evidence_package import contents
@@ -30,12 +32,16 @@ from tests.support.wire import Citizen
 
 LISTS = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SENT = LISTS + timedelta(minutes=10)
+CHOSEN = LISTS + timedelta(minutes=15)
+REFUSED = LISTS + timedelta(minutes=16)
 READ = LISTS + timedelta(minutes=20)
 EXPORTED = LISTS + timedelta(hours=1)
+ENDS = SENT + timedelta(days=3)  #: when nobody can sign for it any more
 LATER = LISTS + timedelta(days=20 * 365)  #: when everything has expired, and every server is gone
 LETTER = LetterId(b"letter-id-000001")
 BODY = "Olá! Segue a ata da reunião de ontem.\n".encode()
 SUBJECT = "Ata da reunião"
+WHY = "Não conheço a remetente."
 ENTRY = Digest(suite.sha256(b"entry"))
 
 
@@ -53,10 +59,8 @@ class World:
         self.operator_der = self.operator.certificate.public_bytes(Encoding.DER)
         self.repository = descriptor.derive_repository_id(suite.sha256(self.operator_der), "Correio")
         self.maria, self.joao = (Citizen.issued(self.ca, name) for name in ("Maria Conceição Reis", "João Sá"))
-        self.registrations = {
-            each.name: each.signed(each.registration(self.repository, time=ms(LISTS)), CardKeyUse.AUTHENTICATION)
-            for each in (self.maria, self.joao)
-        }
+        self.people: tuple[Citizen, ...] = (self.maria, self.joao)
+        self.registrations = {each.name: self.register(each) for each in self.people}
         self.lists = self.current_lists()
         self.draft = self.write()
         self.letter = self.sign(self.maria, self.draft.document)
@@ -68,6 +72,9 @@ class World:
 
     def current_lists(self) -> tuple[bytes, ...]:
         return tuple(path.read_bytes() for path in sorted(self.ca.crl_folder.glob("*.crl")))
+
+    def register(self, citizen: Citizen) -> SignedDocument:
+        return citizen.signed(citizen.registration(self.repository, time=ms(LISTS)), CardKeyUse.AUTHENTICATION)
 
     def party(self, citizen: Citizen) -> Party:
         return Party(citizen.user, self.registrations[citizen.name].digest)
@@ -111,7 +118,7 @@ class World:
 
     def package(self, **changes: Any) -> Package:
         certificates = [*self.ca.intermediates, self.ca.root]
-        for citizen in (self.maria, self.joao):
+        for citizen in self.people:
             certificates += citizen.certificates.values()
         made = Package(
             description=Description(self.repository, "Correio", LETTER, self.party(self.maria), ms(EXPORTED)),
@@ -119,6 +126,7 @@ class World:
             subject=Disclosed(SUBJECT.encode(), self.draft.subject_salt),
             body=Disclosed(BODY, self.draft.body_salt),
             documents=(self.receipt,),
+            reasons=(),
             registrations=tuple(self.registrations.values()),
             evidence=self.evidence(),
             operator_root=self.operator_der,
@@ -133,3 +141,60 @@ class World:
         found = package or self.package()
         signed = self.sign(exporter or self.maria, contents.manifest_of(found))
         return contents.seal(found, signed.signature)
+
+
+class Asked(World):
+    """The letter opens against signatures: João's, who signed for it and read it, and Bruno's, who refused it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.bruno = Citizen.issued(self.ca, "Bruno Antunes")
+        self.people = (*self.people, self.bruno)
+        self.registrations[self.bruno.name] = self.register(self.bruno)
+        to = {self.joao.user, self.bruno.user}
+        self.draft = letter.draft(self.repository, LETTER, self.party(self.maria), to, ms(SENT), SUBJECT, BODY)
+        self.letter = self.sign(self.maria, self.draft.document)
+        readers = {each.user: each.sealing.public for each in self.people}
+        prepared = sign_for.seal(self.draft, self.letter.signature, readers, ms(ENDS))
+        self.slip = self.sign(self.maria, prepared.slip)
+        self.acceptance = self.sign(self.joao, self.accept())
+        document, why = choice.refuse(
+            self.slip_document, self.slip.digest, self.party(self.bruno), MailboxPosition(7, ENTRY), ms(REFUSED), WHY
+        )
+        assert why is not None
+        self.refusal, self.why = self.sign(self.bruno, document), why
+        self.receipt = self.sign(self.joao, self.receipt_document())
+
+    @property
+    def slip_document(self) -> Slip:
+        return documents.decode(Slip, self.slip.document, self.repository)
+
+    def accept(self, **changes: Any) -> bytes:
+        """João's acceptance."""
+        position = MailboxPosition(7, ENTRY)
+        made = choice.accept(self.slip_document, self.slip.digest, self.party(self.joao), position, ms(CHOSEN))
+        return documents.encode(dataclasses.replace(documents.decode(Acceptance, made, self.repository), **changes))
+
+    def refuse(self, **changes: Any) -> bytes:
+        """Bruno's refusal."""
+        made = documents.decode(Refusal, self.refusal.document, self.repository)
+        return documents.encode(dataclasses.replace(made, **changes))
+
+    def entries(self) -> tuple[RecordedEntry, ...]:
+        asked = (
+            self.entry(self.letter, self.maria, EntryKind.SENT, SENT),
+            self.entry(self.acceptance, self.joao, EntryKind.ACCEPTANCE, CHOSEN),
+            self.entry(self.refusal, self.bruno, EntryKind.REFUSAL, REFUSED),
+            self.entry(self.letter, self.maria, EntryKind.RECEIVED, SENT),
+        )
+        named = [dataclasses.replace(each, slip=self.slip.digest) for each in asked]
+        second = dataclasses.replace(named[-1], mailbox=self.bruno.user)
+        return (*named, second, self.entry(self.receipt, self.joao, EntryKind.RECEIPT, READ))
+
+    def package(self, **changes: Any) -> Package:
+        why = Disclosed(self.why.text.encode(), self.why.salt)
+        mine = {
+            "documents": (self.slip, self.acceptance, self.refusal, self.receipt),
+            "reasons": (contents.Reason(self.refusal.digest, why),),
+        }
+        return super().package(**{**mine, **changes})

@@ -90,7 +90,7 @@ def test_both_read_the_reason_of_a_refusal(user):
     document, reason = refusal()
     found = choice.read_refused(document, reason, REPOSITORY)
     choice.require_about(found, SLIP, DIGEST, JOAO)
-    assert choice.open_reason(reason.view(user), document, REPOSITORY, user, ring(user)) == WHY
+    assert choice.open_reason(reason.view(user), document, REPOSITORY, user, ring(user)).text == WHY
 
 
 def test_nobody_else_reads_it():

@@ -66,16 +66,22 @@ class TestPassed:
         assert len(report.left_out) == 1
         assert world.joao.user.hex() in report.left_out[0]
 
-    @pytest.mark.parametrize("kind", [EntryKind.ACCEPTANCE, EntryKind.REFUSAL_SENT, EntryKind.EXPIRY])
+    @pytest.mark.parametrize("kind", [EntryKind.ACCEPTANCE, EntryKind.REFUSAL_SENT])
     def test_a_choice_that_was_recorded_is_told_as_not_included(self, world, kind):
         chosen = dataclasses.replace(
-            world.entries()[1], kind=kind, document=None, signature=None, slip=Digest(bytes(32))
+            world.entries()[1], kind=kind, document=Digest(bytes(32)), signature=Digest(bytes(32))
         )
         report = judge(world, world.seal(world.package(evidence=world.evidence((*world.entries(), chosen)))))
         assert report.passed
         assert len(report.left_out) == 1
         assert kind.value in report.left_out[0]
         assert world.joao.user.hex() in report.left_out[0]
+
+    def test_an_end_without_a_choice_is_the_repositorys_word(self, world):
+        ended = dataclasses.replace(world.entries()[1], kind=EntryKind.EXPIRY, document=None, signature=None)
+        report = judge(world, world.seal(world.package(evidence=world.evidence((*world.entries(), ended)))))
+        assert (report.passed, report.left_out) == (True, ())
+        assert world.joao.user.hex() in dict(report.facts)["ended unsigned"]
 
     def test_two_exports_differ_in_signatures_alone(self, world):
         one, other = contents.write(world.package()), contents.write(world.package())
@@ -392,9 +398,16 @@ class TestBytes:
         assert judge(world, data).sub_indication is SubIndication.FORMAT_FAILURE
 
 
-def test_openssl_alone_checks_it_by_the_readme_inside(world, sealed, tmp_path):
+ANSWERS = ("documents/slip-1.json", "documents/refusal-1.p7s", "content/refusal-1-reason.txt")
+
+
+@pytest.mark.parametrize(
+    ("which", "signatures", "more"), [("world", 6, ()), ("asked", 10, ANSWERS)], ids=["plain", "against signatures"]
+)
+def test_openssl_alone_checks_it_by_the_readme_inside(request, which, signatures, more, tmp_path):
     """Exactly the commands of README.txt, with the state's root from elsewhere; and each of them can fail."""
-    (tmp_path / "p.asice").write_bytes(sealed)
+    world = request.getfixturevalue(which)
+    (tmp_path / "p.asice").write_bytes(world.seal())
     (tmp_path / "root.pem").write_bytes(world.ca.root.public_bytes(Encoding.PEM))
     folder = tmp_path / "p"
     subprocess.run(["unzip", "-q", "p.asice", "-d", "p"], cwd=tmp_path, check=True)
@@ -409,10 +422,10 @@ def test_openssl_alone_checks_it_by_the_readme_inside(world, sealed, tmp_path):
     done = follow()
     assert done.returncode == 0, done.stderr
     assert world.operator.fingerprint.upper() in done.stdout.replace(":", "")
-    assert (commands.count("openssl cms"), commands.count("openssl verify")) == (6, 5)
+    assert (commands.count("openssl cms"), commands.count("openssl verify")) == (signatures, signatures - 1)
     (tmp_path / "other.pem").write_bytes(world.operator.certificate.public_bytes(Encoding.PEM))
     assert follow("other.pem").returncode != 0
-    for name in ("content/body.txt", "letter.p7s", "evidence/delivery.json", "crls.pem"):
+    for name in ("content/body.txt", "letter.p7s", "evidence/delivery.json", "crls.pem", *more):
         kept = (folder / name).read_bytes()
         (folder / name).write_bytes(kept.replace(b"a", b"b"))
         assert follow().returncode != 0, name

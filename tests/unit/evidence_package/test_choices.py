@@ -232,7 +232,7 @@ REFUSED = {
         lambda w: altered(w, ACCEPTED_AT, kind=EntryKind.RECEIPT), NO_POE, ("acceptance", "recorded"),
     ),
     "the acceptance was recorded as somebody else's": (
-        lambda w: altered(w, ACCEPTED_AT, author=w.bruno.user, kind=EntryKind.REFUSAL),
+        lambda w: altered(w, ACCEPTED_AT, author=w.maria.user),
         NO_POE, ("acceptance", "recorded"),
     ),
     "the acceptance was not recorded": (

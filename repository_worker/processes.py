@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -29,6 +31,26 @@ def die_with_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl failed")
     if os.getppid() != parent:
         sys.exit(0)
+
+
+def at_end(stop: Callable[[], None]) -> None:
+    """Has a thread of its own call `stop`, once, at the first SIGTERM or SIGINT. To be called in the main thread.
+
+    A handler runs in the middle of whatever the main thread does, also while that holds the very lock that `stop` is
+    about to take: `threading.Event` then waits for itself, for ever. So the handler only leaves word for the thread.
+    """
+    word: queue.SimpleQueue[None] = queue.SimpleQueue()  # whose put may interrupt another put
+
+    def leave_word(_number: int, _frame: FrameType | None) -> None:
+        word.put(None)
+
+    def wait() -> None:
+        word.get()
+        stop()
+
+    threading.Thread(target=wait, name="end", daemon=True).start()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, leave_word)
 
 
 class Team:

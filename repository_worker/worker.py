@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import signal
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from types import FrameType
 
 import structlog
 
@@ -26,6 +24,7 @@ from repository_worker.keys import Home, KekRing, RepositoryKeystore, now_ms
 from repository_worker.metrics import Metrics
 from repository_worker.observer import Observer
 from repository_worker.pipeline import Pipeline, RepositoryState
+from repository_worker.processes import at_end
 from repository_worker.sessions import Sessions
 from repository_worker.settings import Settings
 from repository_worker.stamper import Stamper
@@ -65,13 +64,12 @@ def run(
     consumer = Consumer(settings.broker(), pipeline, storage.probe, metrics, settings.consumer(name))
     ended = threading.Event()
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def stop() -> None:
         ended.set()
         health.stopping()
         consumer.stop()
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
+    at_end(stop)
     # Not fatal: a database that is down is waited for when there is something to store.
     _quietly(storage.limit_transactions)
     threading.Thread(

@@ -18,7 +18,6 @@ that SMR_PASSPHRASE_FILE names, never from an argument; everything else that is 
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -100,10 +99,11 @@ def run(
 @app.command()
 def guard() -> None:
     """Block for a time who floods the broker, until SIGTERM or Ctrl-C. Needs the management credential."""
+    from repository_worker.processes import at_end
+
     settings, _ = common.start()
     ended = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda _number, _frame: ended.set())
+    at_end(ended.set)
     settings.guard().run(ended)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import shlex
 import signal
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -19,13 +18,13 @@ from repository_worker.stack import PrivateStack
 
 def run_stack(folder: Path | None, workers: int, show: Callable[[dict[str, Any]], None]) -> None:
     """Starts the stack, shows how to use it, and ends it at SIGINT or SIGTERM."""
-    ended = threading.Event()
+    ending_already = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        if ended.is_set():
-            return
-        ended.set()
-        raise KeyboardInterrupt
+        nonlocal ending_already
+        if not ending_already:
+            ending_already = True
+            raise KeyboardInterrupt
 
     previous = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -34,7 +33,8 @@ def run_stack(folder: Path | None, workers: int, show: Callable[[dict[str, Any]]
             stack = ending.enter_context(PrivateStack(where.resolve(), workers))
             write_atomically(environment_file(stack), environment(stack).encode(), PRIVATE_FILE)
             show(facts(stack))
-            ended.wait()
+            while True:
+                signal.pause()
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)

@@ -129,7 +129,7 @@ class Consumer:
         self._log = structlog.get_logger("transport")
 
     def stop(self) -> None:
-        """Asks `run` to end. May be called from a signal handler."""
+        """Asks `run` to end. Not to be called from a signal handler: see `processes.at_end`."""
         self._stop.set()
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:

@@ -1,0 +1,59 @@
+"""The end of a worker: signals that come at any moment, several at once, end it once and for all."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PATIENCE_SECONDS = 30.0
+#: A main thread that takes and gives back the lock of what it waits for, all the time: every signal meets it there.
+BUSY = """
+import threading
+from repository_worker.processes import at_end
+
+ended = threading.Event()
+calls = []
+
+def stop():
+    calls.append(1)
+    ended.set()
+
+at_end(stop)
+print("ready", flush=True)
+while not ended.wait(0.000001):
+    pass
+print(len(calls), flush=True)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_signals_that_meet_the_main_thread_anywhere_end_it(attempt):
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            for _ in range(20):
+                for each in (signal.SIGTERM, signal.SIGINT):
+                    process.send_signal(each)
+            assert process.stdout.readline() == "1\n"
+            process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
+
+
+def test_the_end_is_waited_for_without_work():
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+            assert process.poll() is None
+            process.terminate()
+            assert process.wait(PATIENCE_SECONDS) == 0
+        finally:
+            process.kill()

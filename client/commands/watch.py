@@ -126,24 +126,26 @@ class _Watch:
         """What is new, and after how many seconds to look again without a hint."""
         live = session.require(self._context)
         own = mailbox.own_mailbox(self._context, live)
-        fresh = self._begin(live)
+        self._begin(live)
+        # Until it counts in every worker hints may fail: one look comes soon after that.
+        fresh = self._context.now() < self._begun + BEGUN_SECONDS * 1000
+        again = BEGUN_SECONDS if fresh else LOOK_SECONDS_MAX
         if self._after is None:
             self._after = own.synchronise().number
-            return [], BEGUN_SECONDS if fresh else LOOK_SECONDS_MAX
+            return [], again
         links = own.synchronise().links
         new = [(number, link) for number, link in enumerate(links, 1) if number > self._after and link.kind in _SHOWN]
         found = self._judge(live, own, new) if new else []
         self._after = len(links)
-        return found, BEGUN_SECONDS if fresh else LOOK_SECONDS_MAX
+        return found, again
 
-    def _begin(self, live: LiveSession) -> bool:
+    def _begin(self, live: LiveSession) -> None:
         """Asks for hints, when nobody was asked for this queue yet or half of the time is over."""
         now = self._context.now()
         if self._queue and self._queue == self._reply_queue(live) and now < self._begun + limits.WATCH_MS // 2:
-            return False
+            return
         self._context.call(live, commands.Watch())
         self._queue, self._begun = self._reply_queue(live), now
-        return True
 
     def _reply_queue(self, live: LiveSession) -> str:
         return self._context.transport(live.app_key.public.raw, live.account).reply_queue

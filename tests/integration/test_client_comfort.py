@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -421,8 +422,10 @@ def test_the_program_runs_a_command_for_each_and_ends_with_the_interrupt(maria, 
         assert running.stdout is not None
         assert running.stderr is not None
         assert "Watching" in running.stderr.readline()
-        sent = write_to(joao, known[0], hostile)
+        began = time.monotonic()
+        sent = write_to(joao, known[0], hostile)  # before every worker knows of the watch
         shown = json.loads(running.stdout.readline())
+        assert time.monotonic() - began < watch.LOOK_SECONDS_MAX
         write_to(joao, known[0], "a seguir")
         following = json.loads(running.stdout.readline())
         running.send_signal(signal.SIGINT)

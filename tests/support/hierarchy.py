@@ -99,14 +99,15 @@ def certificate(
         .not_valid_before(datetime(years[0], 1, 1, tzinfo=UTC))
         .not_valid_after(datetime(years[1], 1, 1, tzinfo=UTC))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(_usage(ca), critical=True)
+        .add_extension(key_usage(ca), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing), critical=False)
         .sign(issuer_key, digest)
     )
 
 
-def _usage(ca: bool) -> x509.KeyUsage:
+def key_usage(ca: bool) -> x509.KeyUsage:
+    """Of a CA to sign certificates and lists, of everybody else to sign."""
     return x509.KeyUsage(
         digital_signature=not ca,
         content_commitment=False,

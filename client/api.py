@@ -198,10 +198,30 @@ class Repository:
         with self._work():
             return send.send(self._context, to, body, subject, attachments, sign_for_days=sign_for_days)
 
-    def reply(self, letter: str, body: bytes, *, everybody: bool = False, subject: str | None = None) -> Sent:
-        """Answers a letter, without marking it read: to its author, with `everybody` to its other recipients too."""
+    def reply(
+        self,
+        letter: str,
+        body: bytes,
+        *,
+        everybody: bool = False,
+        subject: str | None = None,
+        attachments: Sequence[Path] = (),
+        sign_for_days: int | None = None,
+    ) -> Sent:
+        """Answers a letter, without marking it read: to its author, with `everybody` to its other recipients too.
+
+        Attachments and `sign_for_days` as in `send`; so is going on after an interruption.
+        """
         with self._work():
-            return thread.reply(self._context, letter, body, everybody=everybody, subject=subject)
+            return thread.reply(
+                self._context,
+                letter,
+                body,
+                everybody=everybody,
+                subject=subject,
+                attachments=attachments,
+                sign_for_days=sign_for_days,
+            )
 
     def thread(self, letter: str) -> tuple[ThreadLetter, ...]:
         """The conversation that a letter belongs to, answers below what they answer."""

@@ -57,6 +57,23 @@ FormerOption = Annotated[
 ]
 Letter = Annotated[str, typer.Argument(metavar="LETTER", help="The id of a letter, or an unambiguous beginning of it.")]
 
+BodyFile = Annotated[str, typer.Argument(metavar="FILE", help="The body; - is standard input.")]
+AttachOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--attach",
+        metavar="FILE",
+        help="A file beside the letter, up to 2 GiB. Repeatable; interrupted, the same command goes on.",
+    ),
+]
+SignForOption = Annotated[
+    bool, typer.Option("--sign-for", help="It opens for each recipient when their card signs for it.")
+]
+ExpiresOption = Annotated[
+    int | None,
+    typer.Option("--expires", metavar="DAYS", help="How long it waits for their signatures; 30 days by default."),
+]
+
 Person = Annotated[str, typer.Argument(metavar="WHO", help="An id, or the name of a confirmed person.")]
 
 
@@ -275,30 +292,16 @@ def watch(
 def send(
     run: Run,
     to: Annotated[list[str], typer.Option(metavar="WHO", help="An id, or the name of a confirmed person. Repeatable.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The body; - is standard input.")] = "-",
+    file: BodyFile = "-",
     subject: Annotated[str, typer.Option(metavar="S", help="The subject, sealed like the body.")] = "",
-    attach: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="A file beside the letter, up to 2 GiB. Repeatable; interrupted, the same command goes on.",
-        ),
-    ] = None,
-    sign_for: Annotated[
-        bool, typer.Option("--sign-for", help="It opens for each recipient when their card signs for it.")
-    ] = False,
-    expires: Annotated[
-        int | None, typer.Option(metavar="DAYS", help="How long it waits for their signatures; 30 days by default.")
-    ] = None,
+    attach: AttachOption = None,
+    sign_for: SignForOption = False,
+    expires: ExpiresOption = None,
 ) -> View:
     """Send a letter: signed with your card, sealed for its recipients and for you."""
     from client.cli import views
-    from client.commands.send import SIGN_FOR_DAYS
-    from client.errors import Usage
 
-    if expires is not None and not sign_for:
-        raise Usage("Only a letter that is to be signed for expires.", action="Add --sign-for, or leave --expires out.")
-    days = (SIGN_FOR_DAYS if expires is None else expires) if sign_for else None
+    days = _sign_for_days(sign_for, expires)
     return views.sent(run.repository.send(to, _read_body(file), subject, attach or (), sign_for_days=days))
 
 
@@ -306,16 +309,32 @@ def send(
 def reply(
     run: Run,
     letter: Letter,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The body; - is standard input.")] = "-",
+    file: BodyFile = "-",
     everybody: Annotated[bool, typer.Option("--all", help="To its other recipients too.")] = False,
     subject: Annotated[
         str | None, typer.Option(metavar="S", help="Another subject than that of the letter, as an answer.")
     ] = None,
+    attach: AttachOption = None,
+    sign_for: SignForOption = False,
+    expires: ExpiresOption = None,
 ) -> View:
     """Answer a letter: to its author. Your signed letter names the one that it answers."""
     from client.cli import views
 
-    return views.sent(run.repository.reply(letter, _read_body(file), everybody=everybody, subject=subject))
+    days = _sign_for_days(sign_for, expires)
+    sent = run.repository.reply(
+        letter, _read_body(file), everybody=everybody, subject=subject, attachments=attach or (), sign_for_days=days
+    )
+    return views.sent(sent)
+
+
+def _sign_for_days(sign_for: bool, expires: int | None) -> int | None:
+    from client.commands.send import SIGN_FOR_DAYS
+    from client.errors import Usage
+
+    if expires is not None and not sign_for:
+        raise Usage("Only a letter that is to be signed for expires.", action="Add --sign-for, or leave --expires out.")
+    return (SIGN_FOR_DAYS if expires is None else expires) if sign_for else None
 
 
 @command(app, "thread")

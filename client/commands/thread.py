@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from client import mailbox, naming, session
 from client.commands import box, send
@@ -19,7 +20,7 @@ from client.context import Context
 from client.errors import CheckFailed
 from client.naming import letter_name
 from crypto_core.documents import REFERENCES
-from crypto_core.ids import Digest
+from crypto_core.ids import Digest, UserId
 
 _ANSWER = "Re: "
 
@@ -36,8 +37,17 @@ class ThreadLetter:
     gap: bool
 
 
-def reply(context: Context, text: str, body: bytes, *, everybody: bool, subject: str | None = None) -> Sent:
-    """Answers the letter that `text` names: its author, with `everybody` its other recipients too; of an own one those.
+def reply(
+    context: Context,
+    text: str,
+    body: bytes,
+    *,
+    everybody: bool,
+    subject: str | None = None,
+    attachments: Sequence[Path] = (),
+    sign_for_days: int | None = None,
+) -> Sent:
+    """Answers the letter that `text` names, to whom `addressees` says; the rest as `send.send`.
 
     `subject` None: that of the letter, as an answer. Raises CheckFailed for a letter that is not good.
     """
@@ -46,11 +56,22 @@ def reply(context: Context, text: str, body: bytes, *, everybody: bool, subject:
     link = naming.find_letter(own, text)
     judged = box.judged_head(context, live, own, link)
     head, sender = judged.require()
-    others = set(head.letter.to) - {own.owner}
-    to = (others if sender.user == own.owner else {sender.user} | (others if everybody else set())) or {own.owner}
-    title = subject if subject is not None else _answering(head.subject)
+    to = addressees(sender.user, head.letter.to, own.owner, everybody=everybody)
+    title = subject if subject is not None else answering(head.subject)
     references = (*head.letter.references, head.signed.digest)[-REFERENCES:]
-    return send.send(context, sorted(user.hex() for user in to), body, title, references=references)
+    people = sorted(user.hex() for user in to)
+    return send.send(context, people, body, title, attachments, references=references, sign_for_days=sign_for_days)
+
+
+def addressees(author: UserId, to: Sequence[UserId], owner: UserId, *, everybody: bool) -> set[UserId]:
+    """Who gets `owner`'s answer: a letter's author, with `everybody` its other readers too; of an own one those."""
+    others = set(to) - {owner}
+    return (others if author == owner else {author} | (others if everybody else set())) or {owner}
+
+
+def answering(subject: str) -> str:
+    """The subject of an answer to a letter with this one."""
+    return subject if subject.casefold().startswith(_ANSWER.casefold()) else _ANSWER + subject
 
 
 def thread(context: Context, text: str) -> tuple[ThreadLetter, ...]:
@@ -66,10 +87,6 @@ def thread(context: Context, text: str) -> tuple[ThreadLetter, ...]:
             "See what is wrong: smr list.",
         )
     return tuple(_in_order(_related(letters, wanted[0])))
-
-
-def _answering(subject: str) -> str:
-    return subject if subject.casefold().startswith(_ANSWER.casefold()) else _ANSWER + subject
 
 
 def _related(letters: Sequence[ListedLetter], first: ListedLetter) -> list[ListedLetter]:

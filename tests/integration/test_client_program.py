@@ -217,6 +217,19 @@ def test_a_file_beside_a_letter_to_be_signed_for(maria: Person, joao: Person, tm
     joao.json("read", sent["letter_id"], "--accept", "--attachments", str(saved))
     assert (saved / "planta.bin").read_bytes() == (tmp_path / "planta.bin").read_bytes()
 
+    # An answer takes what a letter takes.
+    refused = joao.json("reply", sent["letter_id"], "--expires", "3", code=ExitCode.USAGE, stdin=b"x")
+    assert "--sign-for" in refused["error"]["action"]
+    options = ("--sign-for", "--expires", "3", "--attach", str(saved / "planta.bin"), "--subject", "Planta")
+    answer = joao.json("reply", sent["letter_id"], *options, stdin=b"Assine, por favor.")
+    assert answer["expires_at"]
+    assert maria.json("read", answer["letter_id"], "--no-receipt", code=ExitCode.NOT_ALLOWED)
+    back = tmp_path / "back"
+    shown = maria.json("read", answer["letter_id"], "--accept", "--attachments", str(back))
+    assert (shown["subject"], (back / "planta.bin").read_bytes()) == ("Planta", (saved / "planta.bin").read_bytes())
+    (first, second) = maria.json("thread", answer["letter_id"])["letters"]
+    assert (first["letter_id"], second["letter_id"]) == (sent["letter_id"], answer["letter_id"])
+
 
 def test_the_history_of_a_plain_letter_and_of_a_person(maria: Person, joao: Person):
     letter = maria.json("send", "--to", joao.id, stdin=b"Texto.")["letter_id"]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from crypto_core import cbor, limits, schema, sealed, sign_for, suite
 from crypto_core.choice import Choice, SignedChoice
+from crypto_core.deletion import SignedDeletion
 from crypto_core.delivery import EntryStamp
 from crypto_core.documents import REVISION_MAX, SignedDocument, SignedRenewal
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, ProtocolError
@@ -160,6 +161,13 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Delete:
+    """A letter goes from the caller's box, as the caller's app key has signed."""
+
+    deletion: SignedDeletion
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The caller's own letter and all of its receipts."""
 
@@ -239,6 +247,7 @@ Command = (
     | Receipt
     | Accept
     | Refuse
+    | Delete
     | Status
     | Evidence
     | Block
@@ -305,7 +314,8 @@ class BoxEntry:
     """A mailbox entry, with what it records as its owner may see it (absent where it was not asked for).
 
     A letter or a receipt is a `view`; a letter to be signed for has its `slip` too; an acceptance, a refusal or an
-    expiry is a `choice`, with the sealed reason of a refusal as `view`.
+    expiry is a `choice`, with the sealed reason of a refusal as `view`. A tombstone is a `deletion`; the letter that it
+    names has no view any more.
     """
 
     entry: Entry
@@ -313,10 +323,13 @@ class BoxEntry:
     read: bool
     slip: SlipView | None = None
     choice: SignedChoice | None = None
+    deletion: SignedDeletion | None = None
 
     @property
     def object_hash(self) -> Digest | None:
         """What the entry must record if all that is shown is true; None where nothing is shown."""
+        if self.deletion is not None:
+            return self.deletion.object_hash
         shown = self.view.object_hash if self.view else None
         if self.choice is not None:
             return self.choice.object_hash(self.entry.routing.author, shown)
@@ -370,6 +383,14 @@ class ChoiceResult:
     accepted: MomentField
     head: HeadField
     release: HeadField | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    """When the letter was deleted, this time or before, and the tombstone's signed head in the caller's mailbox."""
+
+    deleted: MomentField
+    head: HeadField
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,6 +471,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "RECEIPT": Receipt,
     "ACCEPT": Accept,
     "REFUSE": Refuse,
+    "DELETE": Delete,
     "STATUS": Status,
     "EVIDENCE": Evidence,
     "BLOCK": Block,

@@ -73,6 +73,8 @@ MAILBOX: Final = "smr/1 mailbox"
 MAILBOX_ENTRY: Final = "smr/1 mailbox entry"
 MAILBOX_ROUTING: Final = "smr/1 mailbox routing"
 MAILBOX_HEAD: Final = "smr/1 mailbox head"
+DELETION: Final = "smr/1 deletion"
+TOMBSTONE: Final = "smr/1 tombstone"
 
 # Secrets at rest
 KEYSTORE: Final = "smr/1 keystore"

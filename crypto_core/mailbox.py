@@ -49,7 +49,10 @@ class EntryKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class EntryRouting:
-    """Between whom: `author` of the letter or receipt, and its `recipients` in ascending order."""
+    """Between whom: `author` of the letter or receipt, and its `recipients` in ascending order.
+
+    A tombstone names the letter's author, and the owner of the mailbox as the one recipient.
+    """
 
     letter: LetterIdField
     author: UserIdField

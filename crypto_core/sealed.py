@@ -140,7 +140,7 @@ class SealedView:
 
     def routing(self, kind: Kind) -> Routing:
         """Raises Malformed."""
-        return _routing(kind, cbor.decode(self.protected, limits.PROTECTED_BYTES))
+        return routing_in(kind, self.protected)
 
     def open(
         self, kind: Kind, repository: RepositoryId, reader: UserId, keys: Mapping[bytes, SealingKey]
@@ -284,6 +284,11 @@ def listed_in(protected: bytes) -> tuple[Listed, ...]:
     """The attachments in the protected header of a letter of either kind, which was read before. Raises Malformed."""
     headers = cbor.decode(protected, limits.PROTECTED_BYTES)
     return _attachments(headers[cose.ATTACHMENTS]) if cose.ATTACHMENTS in headers else ()
+
+
+def routing_in(kind: Kind, protected: bytes) -> Routing:
+    """What the protected header of a sealed object of this kind says. Raises Malformed."""
+    return _routing(kind, cbor.decode(protected, limits.PROTECTED_BYTES))
 
 
 def _routing(kind: Kind, headers: cose.Headers) -> Routing:

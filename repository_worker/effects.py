@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import Person
+from crypto_core.deletion import SignedDeletion
 from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.mailbox import Entry
 from crypto_core.sealed import SealedObject
@@ -81,6 +82,21 @@ class StoreChoice:
     reader: UserId
     choice: SignedChoice
     reason: SealedObject | None
+    now: Milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTombstone:
+    """`owner` deletes the letter by `author` from the own mailbox: the first tombstone stands.
+
+    `freed`: the bytes that the letter counts in that mailbox, which has room for them again.
+    """
+
+    owner: UserId
+    author: UserId
+    letter: LetterId
+    deletion: SignedDeletion
+    freed: int
     now: Milliseconds
 
 
@@ -159,6 +175,7 @@ Effect = (
     | MarkRead
     | StoreReceipt
     | StoreChoice
+    | StoreTombstone
     | Expire
     | SetBlock
     | SetWatch
@@ -170,7 +187,7 @@ Effect = (
 
 
 #: Effects for which the storage itself finds out whether their session is closed or their counter used.
-CHECKED_WHEN_STORED = (StoreLetter, StoreReceipt, StoreChoice)
+CHECKED_WHEN_STORED = (StoreLetter, StoreReceipt, StoreChoice, StoreTombstone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +219,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What stands after a change: `person` for a registration, `entries` for a letter, a receipt or a choice.
+    """What stands after a change: `person` for a registration, `entries` for a letter and whatever else makes some.
 
     For an upload that was begun, `there`: which chunks are stored, as `commands.UploadResult` tells it.
 

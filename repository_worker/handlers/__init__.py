@@ -14,6 +14,7 @@ from crypto_core.commands import (
     Close,
     Command,
     Create,
+    Delete,
     Evidence,
     GetChunk,
     List,
@@ -34,6 +35,7 @@ from repository_worker.handlers import (
     blocked,
     close,
     create,
+    delete,
     evidence,
     get_chunk,
     list_people,
@@ -77,6 +79,8 @@ def decide(command: Command, caller: Caller, view: ReadView, context: Context) -
             return accept.handle(command, caller, view, context)
         case Refuse():
             return refuse.handle(command, caller, view, context)
+        case Delete():
+            return delete.handle(command, caller, view, context)
         case Status():
             return status.handle(command, caller, view, context)
         case Evidence():

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crypto_core import limits, records, sign_for
+from crypto_core import limits, moments, records, sign_for
 from crypto_core.choice import Choice
-from crypto_core.commands import BoxEntry, BoxResult, SlipView
+from crypto_core.commands import BoxEntry, BoxResult, ErrorCode, SlipView
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import DIGEST_BYTES, UserId
+from crypto_core.ids import DIGEST_BYTES, Milliseconds, UserId
 from crypto_core.sealed import SealedView
 from crypto_core.sign_for import Release
 from repository_worker.effects import Placed
-from repository_worker.errors import StorageError
+from repository_worker.errors import Refused, StorageError
 from repository_worker.handlers.context import Context
 from repository_worker.storage.interface import ReadView, StoredEntry
 
@@ -38,15 +38,26 @@ def page(owner: UserId, after: int, view: ReadView, context: Context, *, heads: 
 def box_entry(stored: StoredEntry, owner: UserId, context: Context) -> BoxEntry:
     """An entry as its owner gets it."""
     slip = slip_view(stored, owner, context) if stored.slip else None
-    return BoxEntry(stored.entry, stored.view, not stored.unread, slip, stored.choice)
+    return BoxEntry(stored.entry, stored.view, not stored.unread, slip, stored.choice, stored.deletion)
+
+
+def deleted(at: Milliseconds) -> Refused:
+    """What is said of a letter that the caller has deleted."""
+    return Refused(
+        ErrorCode.NOT_FOUND,
+        f"You deleted this letter on {moments.to_text(at)}. What was signed about it stays; its text is not given out.",
+    )
 
 
 def slip_view(stored: StoredEntry, owner: UserId, context: Context) -> SlipView:
-    """A slip as `owner` gets it: with the second share once their acceptance is stored, and not before."""
+    """A slip as `owner` gets it: with the second share once their acceptance is stored, and not before.
+
+    Of a letter that `owner` has deleted without it: the share is gone.
+    """
     found = stored.slip
     if found is None:
         raise StorageError("a letter without its slip")
-    released = found.choice is Choice.ACCEPTED and owner != stored.about
+    released = found.choice is Choice.ACCEPTED and owner != stored.about and stored.deleted is None
     return SlipView(found.slip, found.choice, release(stored, owner, context) if released else None)
 
 
@@ -74,6 +85,7 @@ def _fitting(entries: Sequence[StoredEntry]) -> Sequence[StoredEntry]:
         total += _ENTRY_BYTES + _RECIPIENT_BYTES * len(each.entry.routing.recipients)
         total += _view_bytes(each.view)
         total += (each.slip.slip.size if each.slip else 0) + (each.choice.size if each.choice else 0)
+        total += each.deletion.size if each.deletion else 0
         if total > limits.PAGE_BYTES and count:
             return entries[:count]
     return entries

@@ -66,10 +66,12 @@ def _consigned(author: UserId, sent: StoredEntry, view: ReadView) -> Iterator[Re
 def _named(stored: StoredEntry) -> Named:
     if stored.choice is not None:
         return of_choice(stored.choice)
-    if stored.view is None:
+    # Of a letter that was deleted the header is left, which names what was signed.
+    header = stored.view.protected if stored.view else stored.protected
+    if header is None:
         raise StorageError("an entry came without the object that it records")
     if stored.entry.kind not in _LETTERS:
-        routing = stored.view.routing(sealed.RECEIPT)
+        routing = sealed.routing_in(sealed.RECEIPT, header)
     else:
-        routing = stored.view.routing(sealed.SIGN_FOR if stored.slip else sealed.LETTER)
+        routing = sealed.routing_in(sealed.SIGN_FOR if stored.slip else sealed.LETTER, header)
     return Named(routing.document, routing.signature, stored.slip.slip.digest if stored.slip else None)

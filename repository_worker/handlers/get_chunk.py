@@ -5,6 +5,7 @@ from __future__ import annotations
 from crypto_core.commands import ErrorCode, GetChunk, GetChunkResult
 from crypto_core.sealed import Listed
 from repository_worker.errors import Refused, StorageError
+from repository_worker.handlers.boxes import deleted
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView
 
@@ -14,6 +15,8 @@ def handle(command: GetChunk, caller: Caller, view: ReadView, context: Context) 
     found = view.attached(caller.citizen(), command.author, command.letter)
     if found is None:
         raise Refused(ErrorCode.NOT_FOUND, "There is no such letter in your box; list your letters and choose one.")
+    if found.deleted is not None:
+        raise deleted(found.deleted)
     if found.unread:
         raise Refused(ErrorCode.NOT_ALLOWED, "You have not read this letter yet; read it first, then its attachments.")
     listed = _listed(command, found.listed)

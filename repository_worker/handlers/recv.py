@@ -8,7 +8,7 @@ from crypto_core.commands import BoxEntry, ErrorCode, Recv, RecvResult
 from repository_worker.effects import MarkRead
 from repository_worker.errors import Refused
 from repository_worker.handlers import signing
-from repository_worker.handlers.boxes import box_entry
+from repository_worker.handlers.boxes import box_entry, deleted
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView
 
@@ -22,6 +22,8 @@ def handle(command: Recv, caller: Caller, view: ReadView, context: Context) -> D
     found = view.letter(owner, command.author, command.letter)
     if found is None:
         raise Refused(ErrorCode.NOT_FOUND, "There is no such letter in your box; list your letters and choose one.")
+    if found.entry.deleted is not None:
+        raise deleted(found.entry.deleted)
     shown, body = box_entry(found.entry, owner, context), found.body
     if signing.waits(found.entry, owner):
         return Decision.answer(RecvResult(shown, None))

@@ -22,7 +22,7 @@ from pki.policy import Purpose
 from repository_worker import effects
 from repository_worker.effects import Expire, Outcome, Placed, StoreChoice
 from repository_worker.errors import Refused, StorageError
-from repository_worker.handlers.boxes import release
+from repository_worker.handlers.boxes import deleted, release
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.identities import read_certificate
 from repository_worker.storage.interface import ReadView, StoredEntry, StoredSlip, StoredStatus
@@ -139,6 +139,8 @@ def _to_sign(reader: UserId, author: UserId, letter: LetterId, view: ReadView) -
         raise Refused(ErrorCode.NOT_FOUND, "You did not receive such a letter, so there is nothing to sign for.")
     if found.entry.slip is None:
         raise Refused(ErrorCode.NOT_ALLOWED, "This letter needs no signature of yours; read it.")
+    if found.entry.deleted is not None:
+        raise deleted(found.entry.deleted)
     return _Received(found.entry, found.entry.slip, found.body is not None)
 
 

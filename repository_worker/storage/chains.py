@@ -18,7 +18,7 @@ from crypto_core.ids import DIGEST_BYTES, Digest, Milliseconds, RepositoryId, Us
 from crypto_core.limits import MIB
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting
 from crypto_core.sealed import SealedObject
-from repository_worker.effects import Change, Placed, StoreChoice, StoreLetter, StoreReceipt
+from repository_worker.effects import Change, Placed, StoreChoice, StoreLetter, StoreReceipt, StoreTombstone
 from repository_worker.errors import MailboxFull, StorageError
 from repository_worker.storage import documents
 from repository_worker.storage.documents import Document
@@ -56,7 +56,7 @@ class Tip:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """An entry to be made. `bytes`: what its owner would fetch."""
+    """An entry to be made. `bytes`: what its owner would fetch, less what a tombstone frees."""
 
     mailbox: UserId
     kind: EntryKind
@@ -83,7 +83,7 @@ class Placing:
 
 
 def placing(change: Change) -> Placing:
-    """Where the letter, the receipt or the choice of this change goes."""
+    """Where the letter, the receipt, the choice or the tombstone of this change goes."""
     match change.effect:
         case StoreLetter() as effect:
             return _of_letter(effect, change)
@@ -91,6 +91,8 @@ def placing(change: Change) -> Placing:
             return _of_receipt(effect, change)
         case StoreChoice() as effect:
             return _of_choice(effect, change)
+        case StoreTombstone() as effect:
+            return _of_tombstone(effect, change)
         case _:
             raise StorageError("an effect that makes no entry")
 
@@ -153,6 +155,21 @@ def _of_choice(effect: StoreChoice, change: Change) -> Placing:
     return Placing(routing, recorded, effect.now, entries, total, {**document, "object": recorded})
 
 
+def _of_tombstone(effect: StoreTombstone, change: Change) -> Placing:
+    """One entry for the owner of the mailbox."""
+    deletion, size = effect.deletion, effect.deletion.size
+    routing = EntryRouting(effect.letter, effect.author, (effect.owner,))
+    document = {
+        "_id": documents.tombstone_key(effect.author, effect.letter, effect.owner),
+        **documents.routing_fields(routing, effect.author),
+        **documents.claim(change.counter),
+        **documents.deletion_field(deletion),
+        "object": deletion.object_hash,
+    }
+    entries = (Planned(effect.owner, EntryKind.TOMBSTONE, size - effect.freed),)
+    return Placing(routing, deletion.object_hash, effect.now, entries, size + ENTRY_BYTES, document)
+
+
 def _placing(
     change: Change,
     sealed: SealedObject,
@@ -200,7 +217,9 @@ class Numbering:
             entry = Entry(tip.number + 1, moment, each.kind, placing.routing, placing.object)
             digest = entry.hash(self._repository, each.mailbox, tip.hash)
             total = tip.bytes + each.bytes
-            if entry.number > self._quota.entries or total > self._quota.bytes:
+            # There is one tombstone for a letter at most, and who makes room must not be told that there is none.
+            full = entry.number > self._quota.entries or total > self._quota.bytes
+            if full and each.kind is not EntryKind.TOMBSTONE:
                 raise MailboxFull(each.mailbox)
             tips[each.mailbox] = Tip(entry.number, digest, moment, total)
             placed.append(Placed(each.mailbox, entry, digest))

@@ -28,6 +28,10 @@ without a transaction:
         entries   [{mailbox, number, kind, hash, bytes}]        every mailbox entry that it makes
         unread    [{mailbox, number}]                           those of its entries that were not read yet
         reads     [{mailbox, used, request}]                    which envelope read it first, for each that did
+        deleted   [{mailbox, time}]                             from which boxes its tombstones have taken it
+    a tombstone
+        _id, author, letter, about, recipients, time, object, entries   which letter, by whom; `recipients`: its owner
+        deletion {statement, login, login_signature}            what the owner's app key signed, and why it is theirs
     a bare mark
         mark, expires                                           of a registration, a block, a session closed
     all of them
@@ -105,6 +109,7 @@ _SLIP: Final = _object({"document": _BINARY, "signature": _BINARY, "expires": _N
 _CHOICE: Final = _object({"kind": _STRING, "slip": _BINARY}) | {
     "properties": {**_EVIDENCED, "kind": _STRING, "slip": _BINARY}
 }
+_DELETION: Final = _object({"statement": _BINARY, "login": _BINARY, "login_signature": _BINARY})
 _USED: Final = _object({"session": _BINARY, "number": _NUMBER})
 
 
@@ -171,7 +176,7 @@ COLLECTIONS: Final = (
         {
             "used": _USED,
             "request": _BINARY,
-            # of a letter, a receipt or a choice
+            # of a letter, a receipt, a choice or a tombstone
             "author": _BINARY,
             "letter": _BINARY,
             "about": _BINARY,
@@ -193,6 +198,8 @@ COLLECTIONS: Final = (
             ),
             "unread": _array(_object({"mailbox": _BINARY, "number": _NUMBER})),
             "reads": _array(_object({"mailbox": _BINARY, "used": _USED, "request": _BINARY})),
+            "deleted": _array(_object({"mailbox": _BINARY, "time": _NUMBER})),
+            "deletion": _DELETION,
             # of a bare mark
             "mark": _STRING,
             "expires": _DATE,
@@ -215,7 +222,7 @@ COLLECTIONS: Final = (
                 *("author", "letter", "about", "recipients", "time", "object"),
                 *("protected", "ciphertext", "wraps", "wrap_hashes", "body", "body_hash", "swept"),
                 *("slip", "shares", "choice"),
-                *("entries", "unread", "reads", "mark", "expires"),
+                *("entries", "unread", "reads", "deleted", "deletion", "mark", "expires"),
             )
         ),
     ),

@@ -1,4 +1,4 @@
-"""Letters, receipts and choices into the database: as many as come together, in one insertion.
+"""Letters, receipts, choices and tombstones into the database: as many as come together, in one insertion.
 
     look for newer entries ── number and hash ── insert in order ──▶ done
     and used counters                                 │
@@ -37,11 +37,21 @@ from crypto_core.choice import Choice
 from crypto_core.ids import Digest, RepositoryId, UserId
 from crypto_core.limits import MIB
 from crypto_core.sealed import Routing
-from repository_worker.effects import Change, CounterRecord, MarkRead, Outcome, Placed, StoreChoice, StoreLetter
+from repository_worker.effects import (
+    Change,
+    CounterRecord,
+    MarkRead,
+    Outcome,
+    Placed,
+    StoreChoice,
+    StoreLetter,
+    StoreTombstone,
+)
 from repository_worker.errors import Conflict, CounterUsed, MailboxFull, SessionClosed, StorageError, StorageUnavailable
 from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.chains import Numbering, Placing, Quota, Tip, placing
+from repository_worker.storage.deletions import Deletions
 from repository_worker.storage.driver import Document, wrapped
 from repository_worker.storage.heads import Heads
 from repository_worker.storage.uploads import Uploads
@@ -76,6 +86,11 @@ class _Waiting:
         """What it chooses, if it does."""
         effect = self.change.effect
         return effect.choice.choice if isinstance(effect, StoreChoice) else None
+
+    @property
+    def first_stands(self) -> bool:
+        """Whether what came first stands, whatever it is, and is an answer to this one too."""
+        return isinstance(self.change.effect, StoreChoice | StoreTombstone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +172,7 @@ class Commits:
         self._repository = repository
         self._heads = heads
         self._uploads = uploads
+        self._deletions = Deletions(database)
         self._quota = quota
         self._turn = threading.Lock()
 
@@ -167,7 +183,10 @@ class Commits:
                 self._accepted.bulk_write([_mark_read(*each) for each in marks], ordered=False)
 
     def store(self, changes: Sequence[Change]) -> list[Outcome | StorageError]:
-        """Stores letters, receipts and choices; gives each one's end, in their order. Raises StorageUnavailable."""
+        """Stores letters, receipts, choices and tombstones; gives each one's end, in their order.
+
+        Raises StorageUnavailable.
+        """
         batch = _Batch(changes)
         with wrapped():
             self._store_bodies(batch.waiting)
@@ -176,6 +195,7 @@ class Commits:
             with self._turn, self._client.start_session(causal_consistency=True) as session:
                 self._work(batch, session)
             self._end_waiting(changes, batch.ends())
+            self._delete(changes, batch.ends())
         ends = batch.ends()
         self._mark_sent([change for change, end in zip(changes, ends, strict=True) if isinstance(end, Outcome)])
         return ends
@@ -197,6 +217,11 @@ class Commits:
         ]
         if updates:
             self._accepted.bulk_write(updates, ordered=False)
+
+    def _delete(self, changes: Sequence[Change], ends: Sequence[Outcome | StorageError]) -> None:
+        for each, end in zip(changes, ends, strict=True):
+            if isinstance(each.effect, StoreTombstone) and isinstance(end, Outcome):
+                self._deletions.follow(each.effect, end.entries[0])
 
     def _store_bodies(self, waiting: Sequence[_Waiting]) -> None:
         """Large bodies, before anything refers to them; what is never referred to is swept some day."""
@@ -315,11 +340,11 @@ class Commits:
         found = self._accepted.find_one({"_id": document["_id"]}, documents.CHOICE_FIELDS, session=session)
         if found is None:
             return None
-        if waiting.choice is None and found["object"] != document["object"]:
+        if not waiting.first_stands and found["object"] != document["object"]:
             return Conflict(f"another {waiting.what} is stored under this id")
         if taken is None and not self._claim(counter, session):
             return CounterUsed("another envelope was accepted under this counter")
-        # Of two choices the one that came first stands, whatever it is: its reader is told which.
+        # Of two choices the one that came first stands: its reader is told which.
         choice = documents.kind_of_choice(found) if waiting.choice else None
         return Outcome(entries=documents.placed(found), choice=choice)
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from crypto_core import cbor, limits, moments, schema, suite
 from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import Person
+from crypto_core.deletion import SignedDeletion
 from crypto_core.documents import SignedDocument, SignedRenewal
 from crypto_core.evidence import Evidence
 from crypto_core.ids import (
@@ -41,6 +42,8 @@ _NOBODY: Final = bytes(USER_ID_BYTES)
 _EVERYBODY: Final = b"\xff" * USER_ID_BYTES
 #: Ends the `_id` of a choice. The database orders binaries by their length first: no choice stands among receipts.
 _CHOICE: Final = b"\x01"
+#: Ends the `_id` of a tombstone, which is longer than both for the same reason.
+_TOMBSTONE: Final = b"\x01\x01"
 
 
 # --- people -----------------------------------------------------------------------------------------------------
@@ -158,6 +161,11 @@ def choice_key(author: UserId, letter: LetterId, reader: UserId) -> bytes:
     return author + letter + reader + _CHOICE
 
 
+def tombstone_key(author: UserId, letter: LetterId, owner: UserId) -> bytes:
+    """The `_id` of the word that the letter by `author` was deleted from the mailbox of `owner`: there is one."""
+    return author + letter + owner + _TOMBSTONE
+
+
 def choices_of(author: UserId, letter: LetterId) -> Document:
     """A query for what all recipients of a letter chose."""
     return {
@@ -246,6 +254,12 @@ def choice_field(choice: SignedChoice) -> Document:
     return {"choice": {"kind": choice.choice.value, "slip": choice.slip, **signed, **_evidence_field(choice.evidence)}}
 
 
+def deletion_field(deletion: SignedDeletion) -> Document:
+    """A signed deletion as it is stored."""
+    login = deletion.login
+    return {"deletion": {"statement": deletion.statement, "login": login.document, "login_signature": login.signature}}
+
+
 def _evidence_field(evidence: Evidence | None) -> Document:
     return {} if evidence is None else {"evidence": cbor.encode(schema.to_map(evidence))}
 
@@ -285,7 +299,8 @@ def entry_fields(placed: Sequence[Placed], totals: Sequence[int]) -> Document:
 
 #: What `placed` and `stored_entry` need of a document.
 ENTRY_FIELDS: Final = dict.fromkeys(
-    ("author", "letter", "about", "recipients", "time", "object", "entries", "unread"), 1
+    (*("author", "letter", "about", "recipients", "time", "object", "entries", "unread", "deletion"), "reads.mailbox"),
+    1,
 )
 #: What a view needs besides the reader's wrap.
 _VIEW_FIELDS: Final = {"protected": 1, "ciphertext": 1, "wrap_hashes": 1, "slip": 1, "choice": 1}
@@ -297,13 +312,14 @@ def fields_for(reader: UserId, *, views: bool) -> Document:
     """What `reader` may know of an object: own entries, and with `views` the object with no wrap but the own one."""
     fields: Document = {**ENTRY_FIELDS, "entries": _own("entries", "mailbox", reader)}
     fields["unread"] = _own("unread", "mailbox", reader)
+    fields["deleted"] = _own("deleted", "mailbox", reader)
     if views:
         fields.update(_VIEW_FIELDS, wraps=_own("wraps", "user", reader), shares=_own("shares", "user", reader))
     return fields
 
 
 def fields_for_author(author: UserId) -> Document:
-    """The same for the author of a letter, who may know all of its entries."""
+    """The same for the author of a letter, who may know all of its entries, and the letter though it was deleted."""
     return {**ENTRY_FIELDS, **_VIEW_FIELDS, "wraps": _own("wraps", "user", author)}
 
 
@@ -326,7 +342,9 @@ def stored_entries(
     `chosen`: the document of what `owner` chose about a letter that opens against a signature.
     """
     unread = {int(each["number"]) for each in found.get("unread") or () if each["mailbox"] == owner}
-    view = _view(found, owner) if "protected" in found else None
+    deleted = _deleted(found, owner)
+    gone = deleted is not None
+    view = _view(found, owner) if "protected" in found and not gone else None
     slip = _slip(found, owner, chosen) if "slip" in found else None
     choice = _choice(found["choice"]) if "choice" in found else None
     return [
@@ -334,14 +352,33 @@ def stored_entries(
             entry=_entry(found, each),
             hash=Digest(each["hash"]),
             about=UserId(found["about"]),
-            unread=int(each["number"]) in unread,
+            unread=int(each["number"]) in unread or (gone and _never_read(found, each)),
             view=view,
             slip=slip,
             choice=choice,
+            deletion=_deletion(found["deletion"]) if "deletion" in found else None,
+            deleted=deleted,
+            protected=found.get("protected"),
         )
         for each in found["entries"]
         if each["mailbox"] == owner
     ]
+
+
+def _deleted(found: Mapping[str, Any], owner: UserId) -> Milliseconds | None:
+    """When `owner` deleted this letter, as its tombstone has marked it."""
+    times = [int(each["time"]) for each in found.get("deleted") or () if each["mailbox"] == owner]
+    return Milliseconds(times[0]) if times else None
+
+
+def _never_read(found: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """What was deleted waits for nobody: whether it was read, the first reading tells."""
+    read = {each["mailbox"] for each in found.get("reads") or ()}
+    return entry["kind"] == EntryKind.RECEIVED.value and entry["mailbox"] not in read
+
+
+def _deletion(found: Mapping[str, Any]) -> SignedDeletion:
+    return SignedDeletion(found["statement"], SignedDocument(found["login"], found["login_signature"]))
 
 
 def _entry(found: Mapping[str, Any], entry: Mapping[str, Any]) -> Entry:

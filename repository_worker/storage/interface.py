@@ -12,6 +12,7 @@ from typing import Protocol
 
 from crypto_core.choice import Choice, SignedChoice
 from crypto_core.commands import Person
+from crypto_core.deletion import SignedDeletion
 from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, SessionId, UserId
 from crypto_core.mailbox import Entry
 from crypto_core.sealed import Listed, SealedView
@@ -48,7 +49,10 @@ class StoredEntry:
     """An entry of a mailbox. `about` is the author of the letter that it concerns.
 
     `view` is the object as the mailbox's owner may see it, where it was asked for, with its `slip` if it has one;
-    `choice` is what an acceptance, a refusal or an expiry records.
+    `choice` is what an acceptance, a refusal or an expiry records, `deletion` what a tombstone does.
+
+    Of a letter that the owner has deleted: `deleted` says when, there is no view, and `protected` is the header of what
+    is stored still.
     """
 
     entry: Entry
@@ -58,6 +62,9 @@ class StoredEntry:
     view: SealedView | None = None
     slip: StoredSlip | None = None
     choice: SignedChoice | None = None
+    deletion: SignedDeletion | None = None
+    deleted: Milliseconds | None = None
+    protected: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class Page:
 class StoredLetter:
     """A letter as somebody who sent or received it gets it: own entry with view, and the sealed body.
 
-    The body is None when it went by the rule of retention.
+    The body is None when it went by the rule of retention, or was deleted by whom it is for.
     """
 
     entry: StoredEntry
@@ -80,15 +87,28 @@ class StoredLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A letter in the box of somebody who sent or received it: the entry, and how many bytes of the quota it takes.
+
+    `tombstone`: the entry by which the owner deleted it.
+    """
+
+    entry: StoredEntry
+    bytes: int
+    tombstone: Placed | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredAttachments:
     """What a letter lists, and how it stands with somebody who sent or received it.
 
-    `swept`: its body and its attachments went by the rule of retention.
+    `swept`: its body and its attachments went by the rule of retention. `deleted`: when its reader deleted it.
     """
 
     listed: tuple[Listed, ...]
     unread: bool
     swept: bool
+    deleted: Milliseconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +162,9 @@ class ReadView(Protocol):
 
     def letter(self, reader: UserId, author: UserId, letter: LetterId) -> StoredLetter | None:
         """A letter that `reader` received or sent; of a letter to oneself the received entry."""
+
+    def held(self, owner: UserId, author: UserId, letter: LetterId) -> Held | None:
+        """A letter as `owner`, who sent or received it, may delete it; of a letter to oneself the received entry."""
 
     def status(self, author: UserId, letter: LetterId) -> StoredStatus | None:
         """A letter that `author` sent, and what became of it."""

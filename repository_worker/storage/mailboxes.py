@@ -19,6 +19,7 @@ from repository_worker.storage.chains import Tip
 from repository_worker.storage.driver import Document
 from repository_worker.storage.heads import Heads
 from repository_worker.storage.interface import (
+    Held,
     MailboxState,
     Page,
     StoredAttachments,
@@ -101,7 +102,8 @@ class Mailboxes:
         if found is None:
             return None
         document, entries = found
-        return StoredLetter(_sent_or_received(entries), self._body(author, letter, document))
+        own = _sent_or_received(entries)
+        return StoredLetter(own, None if own.deleted is not None else self._body(author, letter, document))
 
     def attached(self, reader: UserId, author: UserId, letter: LetterId) -> StoredAttachments | None:
         found = self._find(author, letter, reader, {**documents.fields_for(reader, views=True), "swept": 1})
@@ -109,7 +111,28 @@ class Mailboxes:
             return None
         document, entries = found
         listed = sealed.listed_in(document["protected"])
-        return StoredAttachments(listed, _sent_or_received(entries).unread, "swept" in document)
+        own = _sent_or_received(entries)
+        return StoredAttachments(listed, own.unread, "swept" in document, own.deleted)
+
+    def held(self, owner: UserId, author: UserId, letter: LetterId) -> Held | None:
+        found = self._find(author, letter, owner, documents.fields_for(owner, views=True))
+        if found is None:
+            return None
+        own = _sent_or_received(found[1])
+        tombstone = self._accepted.find_one({"_id": documents.tombstone_key(author, letter, owner)})
+        numbers = [each.entry.number for each in found[1]]
+        before, last = self._total(owner, min(numbers) - 1), self._total(owner, max(numbers))
+        return Held(own, last - before, documents.placed(tombstone)[0] if tombstone else None)
+
+    def _total(self, owner: UserId, number: int) -> int:
+        """The bytes in this mailbox up to and with the entry `number`."""
+        if number == 0:
+            return 0
+        wanted = {"entries": {"$elemMatch": {"mailbox": owner, "number": number}}}
+        found = self._accepted.find_one(wanted, {"entries.$": 1})
+        if found is None:
+            raise StorageError("a mailbox without one of its entries")
+        return int(found["entries"][0]["bytes"])
 
     def status(self, author: UserId, letter: LetterId) -> StoredStatus | None:
         found = list(self._accepted.find(documents.with_receipts(author, letter), documents.fields_for_author(author)))
@@ -163,10 +186,19 @@ class Mailboxes:
     def _find(
         self, author: UserId, letter: LetterId, owner: UserId, fields: Document
     ) -> tuple[Document, Sequence[StoredEntry]] | None:
-        """A letter, if it has an entry in the mailbox of `owner`."""
-        key = documents.letter_key(author, letter)
-        found = self._accepted.find_one({"_id": key, "entries.mailbox": owner}, fields)
-        return None if found is None else (found, self._entries([found], owner))
+        """A letter, if it has an entry in the mailbox of `owner`.
+
+        With it the tombstone, which counts also while the letter is not marked yet (`deletions`).
+        """
+        letter_key, tombstone_key = documents.letter_key(author, letter), documents.tombstone_key(author, letter, owner)
+        wanted = {"_id": {"$in": [letter_key, tombstone_key]}, "entries.mailbox": owner}
+        found = {bytes(each["_id"]): each for each in self._accepted.find(wanted, fields)}
+        if letter_key not in found:
+            return None
+        document, tombstone = found[letter_key], found.get(tombstone_key)
+        if tombstone is not None:
+            document["deleted"] = [{"mailbox": owner, "time": tombstone["time"]}]
+        return document, self._entries([document], owner)
 
     def _body(self, author: UserId, letter: LetterId, document: Document) -> bytes | None:
         if "body" in document or "swept" in document:

@@ -27,6 +27,7 @@ from crypto_core.ids import AttachmentId, Digest, LetterId, Milliseconds, Reposi
 from crypto_core.limits import MINUTE_MS
 from crypto_core.sealed import Listed
 from repository_worker.effects import (
+    CHECKED_WHEN_STORED,
     Change,
     CloseSession,
     CounterRecord,
@@ -42,6 +43,7 @@ from repository_worker.effects import (
     StoreLetter,
     StoreReceipt,
     StoreRegistration,
+    StoreTombstone,
 )
 from repository_worker.errors import Conflict, CounterUsed, StorageError, StorageUnavailable
 from repository_worker.stamper import StoredStamp
@@ -62,6 +64,7 @@ from repository_worker.storage.driver import (
 from repository_worker.storage.heads import Heads
 from repository_worker.storage.interface import (
     CounterState,
+    Held,
     Page,
     StoredAttachments,
     StoredEntry,
@@ -256,6 +259,10 @@ class MongoStorage:
         with wrapped():
             return self._mailboxes.letter(reader, author, letter)
 
+    def held(self, owner: UserId, author: UserId, letter: LetterId) -> Held | None:
+        with wrapped():
+            return self._mailboxes.held(owner, author, letter)
+
     def status(self, author: UserId, letter: LetterId) -> StoredStatus | None:
         with wrapped():
             return self._mailboxes.status(author, letter)
@@ -310,14 +317,14 @@ class MongoStorage:
         return end
 
     def commit_all(self, changes: Sequence[Change]) -> tuple[Outcome | StorageError, ...]:
-        objects = [each for each in changes if isinstance(each.effect, StoreLetter | StoreReceipt | StoreChoice)]
+        objects = [each for each in changes if isinstance(each.effect, CHECKED_WHEN_STORED)]
         stored = iter(self._commits.store(objects)) if objects else iter(())
         self._commits.mark_read([(each.effect, each.counter) for each in changes if isinstance(each.effect, MarkRead)])
         return tuple(self._end(change, stored) for change in changes)
 
     def _end(self, change: Change, stored: Iterator[Outcome | StorageError]) -> Outcome | StorageError:
         match change.effect:
-            case StoreLetter() | StoreReceipt() | StoreChoice():
+            case StoreLetter() | StoreReceipt() | StoreChoice() | StoreTombstone():
                 return next(stored)
             case Expire() as effect:
                 return self._expire(effect)

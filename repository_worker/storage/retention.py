@@ -13,7 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import pymongo
@@ -26,6 +26,7 @@ from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.driver import Document, open_database, wrapped
 from repository_worker.storage.operations import STAMPS
+from repository_worker.storage.uploads import LONG_AGO, give_up
 
 #: Between two sweeps, by whichever worker; seconds. A worker that dies while it sweeps is succeeded after this time.
 LEASE_SECONDS: Final = 3600
@@ -36,10 +37,8 @@ PIECE: Final = 500
 #: A body that no letter refers to after this time never gets one: it is stored right before its letter; seconds.
 ORPHAN_SECONDS: Final = 24 * 3600
 
-#: A date before all others: the uploads of a letter whose body went are due at once.
-_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 #: From then on nobody can begin, fill or send it (`uploads`).
-_CLAIM: Final[Document] = {"$set": {"size": 0, "sent": False, "stored": _LONG_AGO}}
+_CLAIM: Final[Document] = {"$set": {"size": 0, "sent": False, "stored": LONG_AGO}}
 #: How long a letter stays whole after the end of its slip, so that who signed at the last moment can fetch it.
 SIGNED_MS: Final = 7 * DAY_MS
 
@@ -84,7 +83,7 @@ class Retention:
             if looked is None:
                 return None
             bodies = self._sweep_letters(now)
-            uploads = self._sweep_uploads(now, everything=looked == _LONG_AGO)
+            uploads = self._sweep_uploads(now, everything=looked == LONG_AGO)
             return Swept(bodies, self._sweep_orphans(now, looked), uploads)
 
     def _lease(self, now: Milliseconds) -> datetime | None:
@@ -99,7 +98,7 @@ class Retention:
             before = self._stamps.find_one_and_update(free, {"$set": held}, upsert=True) or {}
         except DuplicateKeyError:
             return None
-        looked: datetime = before["looked"] if before.get("whole") else _LONG_AGO
+        looked: datetime = before["looked"] if before.get("whole") else LONG_AGO
         return looked
 
     def close(self) -> None:
@@ -134,7 +133,7 @@ class Retention:
         for piece in self._pieces(due):
             wanted = {**due, "_id": {"$in": [each["_id"] for each in piece]}}
             gone = self._accepted.update_many(wanted, {"$unset": {"body": 1}, "$set": {"swept": now}})
-            self._give_up_uploads(piece)
+            give_up(self._uploads, [each["_id"] for each in piece])
             dropped += gone.modified_count
         return dropped
 
@@ -149,13 +148,8 @@ class Retention:
                 if gone:
                     self._bodies.delete_one({"_id": _body_of(each)})
                     dropped += 1
-            self._give_up_uploads(piece)
+            give_up(self._uploads, [each["_id"] for each in piece])
         return dropped
-
-    def _give_up_uploads(self, letters: Sequence[Document]) -> None:
-        """Attachments of letters whose bodies went: they are taken away with the uploads that nobody needs."""
-        wanted = {"letter": {"$in": [each["_id"] for each in letters]}}
-        self._uploads.update_many(wanted, {"$set": {"sent": False, "stored": _LONG_AGO}})
 
     def _pieces(self, due: Document) -> Iterator[Sequence[Document]]:
         """What is due, the oldest first, piece by piece; each piece must be gone before the next is asked for."""

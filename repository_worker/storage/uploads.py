@@ -14,9 +14,10 @@ no letter is stored whose chunks are being swept, and what a sweep that ends ear
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 from pymongo.write_concern import WriteConcern
@@ -36,6 +37,15 @@ from repository_worker.storage.driver import Document
 OPEN_UPLOADS: Final = 256
 #: Not claimed by a sweep.
 _HERE: Final[Document] = {"size": {"$gt": 0}}
+
+
+#: A date before all others: what has it is due at the next sweep.
+LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
+
+
+def give_up(uploads: Collection[Document], letters: Sequence[bytes]) -> None:
+    """The attachments of letters (by `_id`) whose bodies went: they go with the uploads that nobody needs."""
+    uploads.update_many({"letter": {"$in": list(letters)}}, {"$set": {"sent": False, "stored": LONG_AGO}})
 
 
 class Uploads:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from crypto_core import (
     cbor,
     cose,
+    deletion,
     descriptor,
     documents,
     envelope,
@@ -261,6 +262,23 @@ def entry(number: int, *, time: int | None = None, **changes: Any) -> mailbox.En
         object=digest(f"object {number}"),
     )
     return dataclasses.replace(made, **changes)
+
+
+def make_deletion(
+    placed: mailbox.Entry,
+    entry: Digest,
+    owner: UserId = JOAO,
+    sign: Callable[[bytes], documents.SignedDocument] = signed,
+    app: str = "app",
+    **changes: Any,
+) -> deletion.SignedDeletion:
+    """The deletion of the letter at this entry with this hash, in a session of now; `sign`: as the card does."""
+    key = signing_key(app)
+    login = documents.Login(REPOSITORY, owner, SESSION, digest("transcript"), key.public.raw, NOW)
+    author, letter_id = placed.routing.author, placed.routing.letter
+    made = deletion.Deletion(REPOSITORY, owner, author, letter_id, placed.number, entry, SESSION, key.public.raw, NOW)
+    statement = deletion.sign(key, dataclasses.replace(made, **changes))
+    return deletion.SignedDeletion(statement, sign(documents.encode(login)))
 
 
 # ----------------------------------------------------------------------------------------------- taking COSE apart

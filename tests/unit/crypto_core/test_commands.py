@@ -22,6 +22,7 @@ from tests.support.protocol import (
     NOW,
     digest,
     entry,
+    make_deletion,
     sealed_letter,
     sealed_receipt,
     sign_for_letter,
@@ -35,6 +36,7 @@ BOX_ENTRY = commands.BoxEntry(entry(1), VIEW, read=False)
 SLIP = SignedSlip(sign_for_letter().slip, b"a CMS signature", None)
 PERSON = commands.Person(MARIA, 1, signed(b"{}"), CERTIFICATE, None, (CERTIFICATE,), NOW)
 
+DELETION = make_deletion(entry(1), digest("entry 1"))
 ATTACHMENT = AttachmentId(b"attachment-id-01")
 
 COMMANDS = {
@@ -53,6 +55,7 @@ COMMANDS = {
     "ACCEPT": commands.Accept(signed(b"{}"), Evidence((b"list",), (), 0)),
     "REFUSE": commands.Refuse(signed(b"{}"), None, b"sealed reason"),
     "REFUSE without a reason": commands.Refuse(signed(b"{}"), None, None),
+    "DELETE": commands.Delete(DELETION),
     "STATUS": commands.Status(LETTER),
     "EVIDENCE": commands.Evidence(MARIA, LETTER),
     "BLOCK": commands.Block(JOAO, blocked=True),
@@ -79,6 +82,10 @@ RESULTS = {
     ),
     "ACCEPT": commands.ChoiceResult(Choice.ACCEPTED, NOW, b"head", b"release"),
     "REFUSE": commands.ChoiceResult(Choice.EXPIRED, NOW, b"head", None),
+    "DELETE": commands.DeleteResult(NOW, b"head"),
+    "ALL, with a tombstone": commands.BoxResult(
+        (commands.BoxEntry(entry(3), None, read=True, deletion=DELETION),), b"head", None
+    ),
     "STATUS": commands.StatusResult(BOX_ENTRY, (BOX_ENTRY,), (b"head",)),
     "EVIDENCE": commands.EvidenceResult(b"{}", b"a CMS signature", (EntryStamp(0, 1, 2, (b"h" * 32,), b"a token"),)),
     "STATUS, signed for": commands.StatusResult(
@@ -138,7 +145,7 @@ def test_no_argument_says_who_is_asking(name):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"command": "DELETE"},
+        {"command": "UNDO"},
         {"command": "new"},
         {"command": "NEW "},
         {"command": ""},
@@ -209,7 +216,7 @@ def test_a_request_over_the_envelope_limit_is_refused():
 
 
 def test_nonce_of_what_is_otherwise_malformed():
-    unread = commands.open_request(cbor.encode(request(command="DELETE")))
+    unread = commands.open_request(cbor.encode(request(command="UNDO")))
     assert unread.nonce == NONCE
     for _ in range(2):  # reading leaves it as it was
         with pytest.raises(Malformed, match="unknown command"):

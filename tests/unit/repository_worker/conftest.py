@@ -17,6 +17,7 @@ from repository_worker.effects import Placed
 from repository_worker.handlers import Caller, Context
 from repository_worker.identities import Identities
 from repository_worker.storage.interface import (
+    Held,
     MailboxState,
     Page,
     StoredAttachments,
@@ -39,6 +40,7 @@ class Shelf:
     blocks: set[tuple[bytes, bytes]] = field(default_factory=set)
     uploads: dict[Any, int] = field(default_factory=dict)
     chunks: dict[Any, bytes] = field(default_factory=dict)
+    bytes: int = 1000
     swept: bool = False
     stamped: dict[Any, Any] = field(default_factory=dict)
     asked: int = 0
@@ -80,6 +82,11 @@ class Shelf:
         found = self._entry(reader, EntryKind.RECEIVED, author, letter)
         found = found or (self._entry(reader, EntryKind.SENT, author, letter) if reader == author else None)
         return StoredLetter(found, self.bodies[author, letter]) if found else None
+
+    def held(self, owner, author, letter):
+        found = self._entry(owner, EntryKind.RECEIVED, author, letter)
+        found = found or (self._entry(owner, EntryKind.SENT, author, letter) if owner == author else None)
+        return Held(found, self.bytes) if found else None
 
     def status(self, author, letter):
         sent = self._entry(author, EntryKind.SENT, author, letter)

@@ -24,6 +24,7 @@ from client.commands import (
     box,
     card,
     choose,
+    delete,
     doctor,
     export,
     history,
@@ -47,6 +48,7 @@ from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter
 from client.commands.card import CardsReport
 from client.commands.choose import Refused, SignatureRequest
+from client.commands.delete import Deleted
 from client.commands.doctor import Finding
 from client.commands.export import Exported
 from client.commands.history import LetterHistory
@@ -247,6 +249,14 @@ class Repository:
         """Signs that a letter which asks for a signature is not taken. Its sender alone reads the reason."""
         with self._work():
             return choose.refuse(self._context, letter, reason)
+
+    def delete(self, letter: str, approve: Callable[[ListedLetter], bool] | None = None) -> Deleted:
+        """A letter goes from the citizen's own mailbox, for good; its other people keep theirs.
+
+        `approve`, if given, is shown the letter first. One that waits for a signature must be refused before.
+        """
+        with self._work():
+            return delete.delete(self._context, letter, approve)
 
     def send_receipt(self, letter: str) -> ReceiptSent:
         """Confirms to its sender a letter that was opened here."""

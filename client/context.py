@@ -52,6 +52,7 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
     commands.Receipt: commands.ReceiptResult,
     commands.Accept: commands.ChoiceResult,
     commands.Refuse: commands.ChoiceResult,
+    commands.Delete: commands.DeleteResult,
     commands.Status: commands.StatusResult,
     commands.Evidence: commands.EvidenceResult,
     commands.Block: commands.BlockResult,

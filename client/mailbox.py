@@ -10,8 +10,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 
+from client import tombstones
 from client.context import Context
-from client.errors import MailboxAlarm
+from client.errors import MailboxAlarm, NotFound
+from client.naming import letter_name
 from client.state import files
 from client.state.chain import Chain, ChainStore, Link
 from client.state.home import Alarm
@@ -21,8 +23,9 @@ from crypto_core import commands, mailbox
 from crypto_core.commands import BoxEntry, BoxResult
 from crypto_core.errors import ChainBroken, ProtocolError
 from crypto_core.ids import UserId
-from crypto_core.mailbox import Head
+from crypto_core.mailbox import EntryKind, Head
 from crypto_core.moments import to_text
+from pki.errors import PkiError
 
 
 class Mailbox:
@@ -90,6 +93,17 @@ class Mailbox:
             if wanted(link) and number not in shown:
                 raise self._alarm(f"entry {number} is left out", chain, b"")
 
+    def require_kept(self, link: Link) -> None:
+        """Raises NotFound for a letter that the citizen has deleted, whatever the repository would give out."""
+        gone = self.chain().deleted(link.author, link.letter)
+        if gone is not None:
+            name = letter_name(link.letter)
+            raise NotFound(
+                f"You deleted letter {name} on {to_text(gone)}.",
+                "Its text is not kept for you any more; what was signed about it is.",
+                f"See what became of it: smr history {name}. For its text, ask whoever has it.",
+            )
+
     def head_of(self, data: bytes, owner: UserId) -> Head:
         """A verified head of somebody's mailbox, from an acceptance. Raises ProtocolError."""
         return mailbox.read_head(data, self._context.current(self._session).verify_key, self._session.repository, owner)
@@ -119,7 +133,22 @@ class Mailbox:
             hashes = mailbox.extend(self._session.repository, self.owner, after, previous, entries, time)
         except ChainBroken as error:
             raise self._alarm(str(error), chain, result.head) from error
-        return [Link.of(entry, entry_hash) for entry, entry_hash in zip(entries, hashes, strict=True)]
+        fresh = [Link.of(entry, entry_hash) for entry, entry_hash in zip(entries, hashes, strict=True)]
+        self._require_tombstones(chain, [*links, *fresh], result)
+        return fresh
+
+    def _require_tombstones(self, chain: Chain, links: Sequence[Link], result: BoxResult) -> None:
+        """Raises MailboxAlarm for a letter that the citizen did not delete; `links`: all that follow on the chain."""
+        for box in result.entries:
+            if box.entry.kind is not EntryKind.TOMBSTONE:
+                continue
+            number = box.entry.number
+            before = (*chain.links, *links)[: number - 1]
+            try:
+                tombstones.require_own(box, self._session.repository, self.owner, before)
+            except (ProtocolError, PkiError) as error:
+                reason = f"entry {number} says that you deleted a letter, and you did not: {error}"
+                raise self._alarm(reason, chain, result.head) from error
 
     def _keep(self, chain: Chain, links: Sequence[Link], heads: Sequence[tuple[Head, bytes]]) -> Chain:
         best: tuple[int, bytes] = (0, b"")

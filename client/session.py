@@ -23,6 +23,7 @@ from crypto_core import descriptor as descriptors
 from crypto_core import session as negotiation
 from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.descriptor import Descriptor, SignedDescriptor
+from crypto_core.documents import SignedDocument
 from crypto_core.errors import SignatureInvalid
 from crypto_core.ids import Milliseconds, UserId
 from crypto_core.keys import SigningKey
@@ -72,7 +73,7 @@ def open_anew(context: Context) -> LiveSession:
 def anonymous(context: Context) -> LiveSession:
     """A session without a login: it may register and look up one exact id. Never kept."""
     keys = context.unlock()
-    active = _negotiate(context, keys, None)
+    active, _ = _negotiate(context, keys, None)
     return _live(active, keys, None)
 
 
@@ -164,13 +165,13 @@ def _open(context: Context) -> LiveSession:
         owner = context.home.owner()
         if owner is not None and owner != card.user:
             context.home.claim(card.user)  # which refuses
-        active = _negotiate(context, keys, card)
+        active, login = _negotiate(context, keys, card)
     if active.user != card.user:
         raise NotAllowed("The repository opened the session for somebody else.", "It was not used.")
     live = _live(active, keys, None)
     own = identity.look_up(context, live, card.user)
     context.home.claim(card.user)
-    live = _live(active, keys, own_registration(own))
+    live = replace(_live(active, keys, own_registration(own)), login=login)
     context.sessions.save(live)
     return live
 
@@ -181,14 +182,16 @@ def _open_former(context: Context, former: UserId) -> LiveSession:
     with context.card() as card:
         if card.user != context.home.owner():
             context.home.claim(card.user)  # which refuses
-        active = _negotiate(context, keys, card, former)
+        active, _ = _negotiate(context, keys, card, former)
     if active.user != former:
         raise NotAllowed("The repository opened the session for somebody else.", "It was not used.")
     own = identity.look_up_former(context, _live(active, keys, None), former)
     return _live(active, keys, own_registration(own))
 
 
-def _negotiate(context: Context, keys: Keys, card: OpenCard | None, user: UserId | None = None) -> negotiation.Session:
+def _negotiate(
+    context: Context, keys: Keys, card: OpenCard | None, user: UserId | None = None
+) -> tuple[negotiation.Session, SignedDocument | None]:
     """Phases 1 to 4, with a login for `user` (None: the card's own) where there is a card."""
     transport = context.transport(keys.app_key.public.raw, keys.account)
     with context.settings.waiting("the repository"):
@@ -201,7 +204,7 @@ def _negotiate(context: Context, keys: Keys, card: OpenCard | None, user: UserId
     confirm = answered.confirm(login, context.now())
     try:
         with context.settings.waiting("the repository"):
-            return transport.exchange(confirm.confirm, confirm.active)
+            return transport.exchange(confirm.confirm, confirm.active), login
     except RefusedByRepository as error:
         if error.code is ErrorCode.NOT_FOUND:
             raise NotAllowed(

@@ -407,6 +407,24 @@ def refuse(
     return views.refused(run.repository.refuse(letter, reason))
 
 
+@command(app, "delete")
+def delete(
+    run: Run,
+    letter: Letter,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> View:
+    """Delete a letter from your own mailbox, for good. Others keep theirs, and what was signed stays as evidence."""
+    from client.cli import views
+    from client.commands.box import ListedLetter
+
+    def approve(found: ListedLetter) -> bool:
+        for line in views.deletion_lines(found):
+            run.screen.note(f"  {line}")
+        return run.ask("Delete it? That cannot be undone.")
+
+    return views.deleted(run.repository.delete(letter, None if yes else approve))
+
+
 @command(app, "receipt")
 def receipt(run: Run, letter: Letter) -> View:
     """Confirm a letter to its sender, after it was opened here."""

@@ -150,8 +150,10 @@ class _Known:
         session = self._session()
         if session is None or session.user is None:
             return
-        links = ChainStore(Home(self.home), session.repository, session.user).load().links
-        yield from (Candidate(name) for name in reversed(short_names(links).values()))
+        chain = ChainStore(Home(self.home), session.repository, session.user).load()
+        gone = chain.tombstones
+        names = short_names(chain.links).items()
+        yield from (Candidate(name) for key, name in reversed(names) if key not in gone)
 
     def people(self) -> Iterator[Candidate]:
         from client.state.home import Home

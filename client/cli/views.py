@@ -13,6 +13,7 @@ from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter, Signature
 from client.commands.card import CardReport, CardsReport
 from client.commands.choose import Refused, SignatureRequest
+from client.commands.delete import Deleted
 from client.commands.doctor import Finding
 from client.commands.export import Exported
 from client.commands.history import By, Event, LetterHistory
@@ -212,6 +213,8 @@ def letter_history(found: LetterHistory) -> View:
         for user in found.waiting:
             until = f" (until {moment(found.expires_at)})" if found.expires_at else ""
             screen.line(f"  {screen.mark(None)} not signed for yet by {user.hex()[:12]}...{until}")
+        if found.deleted_at:
+            screen.line(f"  You deleted it from your mailbox on {moment(found.deleted_at)}.")
 
     data = {
         "letter_id": found.letter_id,
@@ -231,6 +234,7 @@ def letter_history(found: LetterHistory) -> View:
         ],
         "waiting": [user.hex() for user in found.waiting],
         "expires_at": json_moment(found.expires_at),
+        "deleted_at": json_moment(found.deleted_at),
     }
     good = all(each.good for each in found.moments)
     return View(data, show, ExitCode.OK if good else ExitCode.CHECK_FAILED)
@@ -440,6 +444,34 @@ def signature_lines(found: SignatureRequest) -> list[tuple[str, str]]:
         ("Until", moment(found.expires_at)),
         ("Checked", "; ".join(safe_text(check.meaning) for check in found.checks)),
     ]
+
+
+def deletion_lines(found: ListedLetter) -> list[str]:
+    """What is about to be deleted, for a person to look at."""
+    if not found.good:
+        return [f"Letter {found.letter_id}, which fails a check."]
+    who = "you" if found.sent_by_me else shown_name(found.author_name) or found.author.hex()
+    lines = [f"Letter {found.letter_id} by {who}, of {moment(found.received_at)}: {safe_text(found.subject)}"]
+    return lines if found.read else [*lines, "You have not read it."]
+
+
+def deleted(found: Deleted) -> View:
+    def show(screen: Screen) -> None:
+        when = f"was deleted before, on {moment(found.deleted_at)}" if found.before else "is deleted"
+        screen.line(f"{screen.mark(True)} Letter {found.letter_id} {when}.")
+        screen.line(
+            "  What was signed about it stays as evidence, and others keep what they have: smr history shows it."
+        )
+
+    return View(
+        {
+            "letter_id": found.letter_id,
+            "author": found.author.hex(),
+            "deleted_at": json_moment(found.deleted_at),
+            "before": found.before,
+        },
+        show,
+    )
 
 
 def refused(found: Refused) -> View:

@@ -1,6 +1,7 @@
 """new and list: NEW and ALL. Heads only: nothing is fetched further or marked, and every one is judged.
 
 ALL must show every letter of the chain. Whether one was read is the repository's word, so NEW may leave some out.
+What the citizen has deleted is not listed, whatever the repository shows.
 """
 
 from __future__ import annotations
@@ -81,13 +82,23 @@ def letters_after(context: Context, live: LiveSession, own: Mailbox, after: int)
 
 
 def judged_head(context: Context, live: LiveSession, own: Mailbox, link: Link) -> JudgedHead:
-    """One letter of the own chain, judged by its head; nothing is marked. Raises MailboxAlarm, CheckFailed."""
+    """One letter of the own chain, judged by its head; nothing is marked.
+
+    Raises MailboxAlarm, CheckFailed, and NotFound for one that was deleted.
+    """
+    own.require_kept(link)
     number = own.chain().links.index(link) + 1
     found = [each for each in own.box(commands.All(number - 1, heads=True)).entries if each.entry.number == number]
     if not found:
         raise CheckFailed("The repository did not show the letter that was asked for.", action="Try again.")
     with context.settings.waiting("the revocation lists"):
         return opening.judge_head(context, live, Registry(context, live), found[0])
+
+
+def listed(context: Context, live: LiveSession, own: Mailbox, link: Link) -> ListedLetter:
+    """One letter of the own chain as a list shows it. Raises as `judged_head` does."""
+    head = judged_head(context, live, own, link)
+    return _listed(own, head, naming.short_names(own.chain().links), context.now())
 
 
 def _list(context: Context, *, unread_only: bool) -> tuple[ListedLetter, ...]:
@@ -116,7 +127,8 @@ def _pages(own: Mailbox, *, unread_only: bool, after: int = 0) -> list[BoxEntry]
         after = page.next
     if not unread_only:
         own.require_all(found, up_to, lambda link: link.kind in _LETTERS, after=first)
-    return found
+    gone = own.chain().tombstones
+    return [box for box in found if (box.entry.routing.author, box.entry.routing.letter) not in gone]
 
 
 def _signature(head: JudgedHead, own: Mailbox, now: Milliseconds) -> Signature:

@@ -121,6 +121,7 @@ def refuse(context: Context, text: str, reason: str) -> Refused:
     live = session.require(context)
     own = mailbox.own_mailbox(context, live)
     link = naming.find_letter(own, text, (EntryKind.RECEIVED,))
+    own.require_kept(link)
     result: RecvResult = context.call(live, commands.Recv(link.author, link.letter))
     own.require([result.entry])
     if result.entry.slip is None:

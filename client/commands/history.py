@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -82,6 +82,7 @@ class LetterHistory:
     moments: tuple[Moment, ...]
     waiting: tuple[UserId, ...] = ()
     expires_at: datetime | None = None
+    deleted_at: datetime | None = None  #: when the citizen deleted it; no event of the delivery
 
 
 def history(context: Context, text: str) -> LetterHistory:
@@ -96,8 +97,11 @@ def history(context: Context, text: str) -> LetterHistory:
             raise
         return _rejected(own, refused[0])
     if link.author == own.owner:
-        return _sent(own, status.status(context, f"{letter_name(link.letter)}@{link.author.hex()}"))
-    return _received(own, link)
+        found = _sent(own, status.status(context, f"{letter_name(link.letter)}@{link.author.hex()}"))
+    else:
+        found = _received(own, link)
+    gone = own.chain().deleted(link.author, link.letter)
+    return replace(found, deleted_at=to_datetime(gone)) if gone is not None else found
 
 
 # ---------------------------------------------------------------------------------------------------------- own letters

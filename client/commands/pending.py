@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from client import session
-from client.commands import choose, receipt, send
+from client.commands import choose, delete, receipt, send
 from client.context import Context
 from client.errors import ClientError, Stopped, Unreachable, boundary
 from client.naming import letter_name
@@ -55,3 +55,5 @@ def _complete(context: Context, live: LiveSession, pending: Pending, result: Any
         receipt.accepted(context, live, command, result)
     elif isinstance(command, commands.Accept | commands.Refuse):
         choose.standing(context, live, command, result)
+    elif isinstance(command, commands.Delete):
+        delete.standing(context, live, command, result)

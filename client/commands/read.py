@@ -111,7 +111,11 @@ def fetch(
     link: Link,
     sign: Callable[[SignatureRequest], bool] = lambda _: False,
 ) -> Opened:
-    """Fetches, opens and judges one letter of the own mailbox, and notes that it was opened here."""
+    """Fetches, opens and judges one letter of the own mailbox, and notes that it was opened here.
+
+    Raises NotFound for one that was deleted.
+    """
+    own.require_kept(link)
     result = _receive(context, live, own, link)
     if result.body is None:
         _sign_for(context, live, own, result, sign)

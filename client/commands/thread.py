@@ -77,7 +77,9 @@ def answering(subject: str) -> str:
 def thread(context: Context, text: str) -> tuple[ThreadLetter, ...]:
     """The conversation of the letter that `text` names, answers below what they answer, each level by its time."""
     live = session.require(context)
-    link = naming.find_letter(mailbox.own_mailbox(context, live), text)
+    own = mailbox.own_mailbox(context, live)
+    link = naming.find_letter(own, text)
+    own.require_kept(link)
     letters = [each for each in box.everything(context) if each.good]
     wanted = [each for each in letters if (each.author, each.letter_id) == (link.author, letter_name(link.letter))]
     if not wanted:

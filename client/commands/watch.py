@@ -11,7 +11,7 @@ again, with growing pauses, for as long as the watch lasts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -70,6 +70,10 @@ class Arrival:
     letter: ListedLetter | None = None
     receipt: ReceiptStatus | None = None
     problem: str = ""
+
+
+def _is_gone(link: Link, gone: Collection[Key]) -> bool:
+    return link.kind is EntryKind.RECEIVED and (link.author, link.letter) in gone
 
 
 Trouble = Callable[[ClientError], None]
@@ -133,8 +137,14 @@ class _Watch:
         if self._after is None:
             self._after = own.synchronise().number
             return [], again
-        links = own.synchronise().links
-        new = [(number, link) for number, link in enumerate(links, 1) if number > self._after and link.kind in _SHOWN]
+        chain = own.synchronise()
+        links, gone = chain.links, chain.tombstones
+        new = [
+            (number, link)
+            for number, link in enumerate(links, 1)
+            # What was deleted before anybody looked is no arrival; other kinds are named by whoever signed them.
+            if number > self._after and link.kind in _SHOWN and not _is_gone(link, gone)
+        ]
         found = self._judge(live, own, new) if new else []
         self._after = len(links)
         return found, again

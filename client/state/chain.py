@@ -18,7 +18,16 @@ from typing import Final
 from client.state import files
 from client.state.home import Home
 from crypto_core import mailbox
-from crypto_core.ids import DIGEST_BYTES, LETTER_ID_BYTES, USER_ID_BYTES, Digest, LetterId, RepositoryId, UserId
+from crypto_core.ids import (
+    DIGEST_BYTES,
+    LETTER_ID_BYTES,
+    USER_ID_BYTES,
+    Digest,
+    LetterId,
+    Milliseconds,
+    RepositoryId,
+    UserId,
+)
 from crypto_core.mailbox import Entry, EntryKind
 
 _TIME_BYTES: Final = 8
@@ -51,6 +60,10 @@ class Link:
     @classmethod
     def of(cls, entry: Entry, entry_hash: Digest) -> Link:
         return cls(entry_hash, entry.time, entry.kind, entry.routing.author, entry.routing.letter)
+
+    def deletes(self, author: UserId, letter: LetterId) -> bool:
+        """Whether this is the tombstone of the letter by `author`."""
+        return (self.kind, self.author, self.letter) == (EntryKind.TOMBSTONE, author, letter)
 
     def encode(self) -> bytes:
         kind = bytes([_KINDS.index(self.kind)])
@@ -87,6 +100,15 @@ class Chain:
     @property
     def time(self) -> int:
         return self.links[-1].time if self.links else 0
+
+    @property
+    def tombstones(self) -> frozenset[tuple[UserId, LetterId]]:
+        """Author and id of every letter that was deleted."""
+        return frozenset((each.author, each.letter) for each in self.links if each.kind is EntryKind.TOMBSTONE)
+
+    def deleted(self, author: UserId, letter: LetterId) -> Milliseconds | None:
+        """When the letter by `author` was deleted; None while it was not."""
+        return next((Milliseconds(each.time) for each in self.links if each.deletes(author, letter)), None)
 
     def hash_at(self, number: int) -> Digest:
         """The hash of entry `number`, which must not be beyond the highest; of number 0, what stands before entry 1."""

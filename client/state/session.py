@@ -23,6 +23,7 @@ from client.state import files
 from client.state.home import Home
 from client.state.keystore import SEALING_KEYS, BrokerAccount
 from crypto_core import cbor, cose, labels, limits, schema, suite
+from crypto_core.documents import SignedDocument
 from crypto_core.envelope import TrafficKeys
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import (
@@ -85,6 +86,7 @@ class LiveSession:
     command_limit: Annotated[int, Range(1, limits.SESSION_COMMANDS)]
     body_limit: Annotated[int, Range(1, limits.BODY_BYTES)]
     recipient_limit: Annotated[int, Range(1, limits.RECIPIENTS)]
+    login: SignedDocument | None = None  #: what the card signed for this session
 
     @property
     def keys(self) -> TrafficKeys:

@@ -206,6 +206,67 @@ def test_a_letter_that_is_refused(maria: Citizen, joao: Citizen):
     assert (choice.verdict, choice.reason) == (Signing.REFUSED, "Não é para mim.")
 
 
+def test_a_letter_that_is_deleted_is_gone_for_its_owner_alone(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        sent = repository.send([user_id(joao)], BODY, "Para apagar")
+        name = sent.letter_id
+    asked = []
+    with joao.open() as repository:
+        with pytest.raises(NotAllowed, match="Nothing was deleted"):
+            repository.delete(name, lambda shown: bool(asked.append((shown.subject, shown.read))))
+        assert asked == [("Para apagar", False)]
+        found = repository.delete(name, lambda _: True)
+        assert not found.before
+        for listed in (repository.new(), repository.letters()):
+            assert all(each.letter_id != name for each in listed)
+        for act in (repository.read, repository.thread, repository.export, repository.refuse):
+            with pytest.raises(NotFound, match="You deleted"):
+                act(name)
+        again = repository.delete(name)
+        assert (again.before, again.deleted_at) == (True, found.deleted_at)
+        assert repository.letter_history(name).deleted_at == found.deleted_at
+    with maria.open() as repository:
+        (receipt,) = repository.status(name).receipts
+        assert receipt.verdict is Verdict.NOT_CONFIRMED
+        assert repository.read(name).body == BODY
+        repository.delete(name)
+        with pytest.raises(NotFound, match="You deleted"):
+            repository.read(name)
+        # What others have confirmed can still be seen.
+        assert repository.status(name).subject == "Para apagar"
+        assert repository.letter_history(name).deleted_at is not None
+
+
+def test_a_letter_that_waits_for_a_signature_is_refused_before_it_is_deleted(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        name = repository.send([user_id(joao)], BODY, sign_for_days=1).letter_id
+    with joao.open() as repository:
+        with pytest.raises(NotAllowed, match="Refuse it first"):
+            repository.delete(name)
+        repository.refuse(name)
+        repository.delete(name)
+        assert all(each.letter_id != name for each in repository.letters())
+        assert repository.letter_history(name).deleted_at is not None
+    with maria.open() as repository:
+        (choice,) = repository.status(name).choices
+    assert choice.verdict is Signing.REFUSED
+
+
+def test_a_deletion_whose_answer_was_lost_is_finished_by_the_next_command(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        name = repository.send([user_id(joao)], BODY).letter_id
+    with joao.open() as repository:
+        repository.new()
+        lose_answers(repository, (commands.Delete,))
+        with pytest.raises(Unreachable):
+            repository.delete(name)
+    with joao.open() as repository:
+        repository.close_session()  # the statement is of the session before; what it says stands all the same
+    with joao.open() as repository:
+        assert all(each.letter_id != name for each in repository.new())
+        assert [(each.command, each.problem) for each in repository.resumed] == [("DELETE", "")]
+
+
 def test_who_is_interrupted_after_signing_goes_on_with_the_same_command(maria: Citizen, joao: Citizen):
     with maria.open() as repository:
         letters_ = [repository.send([user_id(joao)], BODY, sign_for_days=1).letter_id for _ in range(2)]

@@ -186,6 +186,22 @@ def test_a_letter_that_opens_against_a_signature(stack: PrivateStack, maria: Per
         assert not [each for each in found["not_included"] if "time stamp" not in each]
 
 
+def test_a_letter_that_is_deleted(maria: Person, joao: Person):
+    name = maria.json("send", "--to", joao.id, "--subject", "Para apagar", stdin=b"x")["letter_id"]
+    asked = joao.smr("delete", name)  # nobody is there to answer
+    assert asked.returncode == ExitCode.NOT_ALLOWED
+    assert "Para apagar" in asked.stderr.decode()
+    assert "You have not read it." in asked.stderr.decode()
+    found = joao.json("delete", name, "--yes")
+    assert (found["letter_id"], found["author"], found["before"]) == (name, maria.id, False)
+    assert name not in {each["letter_id"] for each in joao.json("list")["letters"]}
+    refused = joao.json("read", name, code=ExitCode.NOT_FOUND)
+    assert refused["error"]["what"].startswith("You deleted letter")
+    assert "was deleted before" in joao.smr("delete", name).stdout.decode()
+    assert "You deleted it" in joao.smr("history", name).stdout.decode()
+    assert joao.json("history", name)["deleted_at"] == found["deleted_at"]
+
+
 def test_a_letter_that_is_refused(stack: PrivateStack, maria: Person, joao: Person, tmp_path: Path):
     letter = maria.json("send", "--to", joao.id, "--sign-for", stdin=b"Venha.")["letter_id"]
     assert joao.json("refuse", letter, "--reason", "Não é para mim.")["letter_id"] == letter

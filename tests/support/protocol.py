@@ -267,6 +267,7 @@ def entry(number: int, *, time: int | None = None, **changes: Any) -> mailbox.En
 def make_deletion(
     placed: mailbox.Entry,
     entry: Digest,
+    /,
     owner: UserId = JOAO,
     sign: Callable[[bytes], documents.SignedDocument] = signed,
     app: str = "app",

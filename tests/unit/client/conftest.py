@@ -14,6 +14,7 @@ from client.state.home import Home
 from client.state.session import LiveSession, OwnRegistration
 from crypto_core import commands, mailbox
 from crypto_core.commands import BoxEntry, BoxResult
+from crypto_core.deletion import SignedDeletion
 from crypto_core.ids import LetterId, Milliseconds, UserId
 from crypto_core.mailbox import Entry, EntryKind, EntryRouting, Head
 from tests.support import protocol
@@ -48,6 +49,7 @@ class PlayedRepository:
         self.owner = owner
         self.key = protocol.signing_key("repository")
         self.entries: list[Entry] = []
+        self.deletions: dict[int, SignedDeletion] = {}  #: what tombstones come with, by their number
         self.page = 1000
         self.asked: list[Any] = []
         self.before_reply: Callable[[], None] = lambda: None
@@ -77,7 +79,8 @@ class PlayedRepository:
         assert isinstance(command, commands.All | commands.New)
         shown = [each for each in self.entries if each.number > command.after][: self.page]
         following = shown[-1].number if shown and shown[-1] is not self.entries[-1] else None
-        result = BoxResult(tuple(BoxEntry(each, None, False) for each in shown), self.head(), following)
+        boxes = tuple(BoxEntry(each, None, False, deletion=self.deletions.get(each.number)) for each in shown)
+        result = BoxResult(boxes, self.head(), following)
         self.before_reply()
         return result
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from client import session
+from client import session, uploads
 from client.commands import block as block_command
 from client.commands import (
     box,
@@ -71,6 +71,7 @@ from client.errors import ClientError, boundary
 from client.session import SessionInfo
 from client.settings import Settings
 from client.state.people import KnownPerson
+from client.uploads import LocalFile
 from evidence_package.verdict import Report
 
 
@@ -199,6 +200,11 @@ class Repository:
         """
         with self._work():
             return send.send(self._context, to, body, subject, attachments, sign_for_days=sign_for_days)
+
+    def attachable(self, paths: Sequence[Path]) -> tuple[LocalFile, ...]:
+        """These files as a letter would take them now. Raises NotFound, Usage, TooLarge; sends nothing."""
+        with boundary():
+            return uploads.attachable(paths)
 
     def reply(
         self,

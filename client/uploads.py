@@ -58,6 +58,20 @@ class Uploaded:
             self.journal.remove()
 
 
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of this machine that can be attached as it is now. `name` is what its readers will see."""
+
+    path: Path
+    name: str
+    size: int  #: bytes
+
+
+def attachable(paths: Sequence[Path]) -> tuple[LocalFile, ...]:
+    """These files as `uploaded` would take them. Raises NotFound, Usage, TooLarge as it does; sends nothing."""
+    return tuple(LocalFile(each.file, each.secrets.name, each.size) for each in _planned(paths))
+
+
 @contextmanager
 def uploaded(context: Context, live: LiveSession, paths: Sequence[Path]) -> Iterator[Uploaded]:
     """Uploads these files, or goes on where an earlier try ended. The caller sends the letter, then calls `end`.

@@ -51,6 +51,7 @@ class ReadLetter:
     card_valid_until: datetime
     to: tuple[UserId, ...]
     to_names: tuple[str, ...]  #: as verified here before; empty for somebody never looked up
+    owner: UserId  #: whose mailbox it is in
     mine: bool  #: an own copy
     subject: str
     media_type: str
@@ -198,6 +199,7 @@ def _open(context: Context, live: LiveSession, own: Mailbox, link: Link, result:
         card_valid_until=sender.signing.not_valid_after_utc,
         to=head.letter.to,
         to_names=tuple(known[user].name if user in known else "" for user in head.letter.to),
+        owner=own.owner,
         mine=sender.user == own.owner,
         subject=head.subject,
         media_type=head.letter.body.media_type,

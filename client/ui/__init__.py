@@ -3,10 +3,11 @@
     app       the program: its first screen and its looks
     host      what is under way, what is asked, what is said: the same for every screen
     desk      the library at work in a thread of its own
+    watcher   what comes meanwhile, in another one
     model     what is shown, as plain values made from the library's: pure, and the only place that words it
-    prompts   questions: a secret, a yes or no, an error to be seen
+    prompts   questions: a secret, a line, a yes or no, something to be seen
     widgets   the parts of the screens
-    letters, people, compose    a screen each
+    letters, people, compose, files    the screens
 
 Rules. The terminal's thread never waits for a card, the network or a file. Nothing of others is shown that `model` did
 not make safe, and no text is read as markup. Nothing rests on colour. A letter that a check refused is never shown as

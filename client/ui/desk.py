@@ -12,6 +12,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
@@ -19,13 +20,14 @@ from typing import Any, Final, Protocol, TypeVar
 from client.api import Repository
 from client.commands.pending import Resumed
 from client.errors import Stopped, Usage
-from client.settings import Front
+from client.settings import Front, Transfer
 from client.ui.model import Line, Lines
 
 T = TypeVar("T")
 Library = Callable[[Front], Repository]
 
 _LOOK_SECONDS: Final = 0.2  #: how often a question looks whether it was withdrawn
+_TOLD_SECONDS: Final = 0.2  #: how often a transfer is told at most: an event for each chunk would bury the keyboard
 
 
 class Attendant(Protocol):
@@ -39,6 +41,9 @@ class Attendant(Protocol):
 
     def show_waiting(self, what: str) -> None:
         """What is awaited now; empty when nothing is."""
+
+    def show_transfer(self, transfer: Transfer, rate: float) -> None:
+        """How far an attachment is. `rate`: bytes a second since it began here, 0 while that is not known."""
 
     def show_resumed(self, resumed: tuple[Resumed, ...]) -> None:
         """What an earlier run could not finish, and how it ended now."""
@@ -77,9 +82,9 @@ class Desk:
             try:
                 value = call.perform(self._library, act)
             except BaseException as error:  # noqa: BLE001 - handed to who awaits it
-                call.tell(_fail, ended, error)
+                tell(loop, _fail, ended, error)
             else:
-                call.tell(_succeed, ended, value)
+                tell(loop, _succeed, ended, value)
 
         # In this context, so that questions find the program that they belong to.
         run = contextvars.copy_context().run
@@ -100,22 +105,18 @@ class _Call:
         self._loop = loop
         self._attendant = attendant
         self._awaited: list[str] = []
+        self._meter = _Meter()
 
     def perform(self, library: Library, act: Callable[[Repository], T]) -> T:
-        front = Front(self._secret, lambda text: self.agree((Line(text),)), self._waiting, self.stop.is_set)
+        front = Front(
+            self._secret, lambda text: self.agree((Line(text),)), self._waiting, self.stop.is_set, self._progress
+        )
         with library(front) as repository:
             try:
                 return act(repository)
             finally:
                 if repository.resumed:
-                    self.tell(self._attendant.show_resumed, repository.resumed)
-
-    def tell(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Has the terminal's thread do something, unless the program has ended meanwhile."""
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:
-            return  # the loop is closed: nobody is there to be told
+                    tell(self._loop, self._attendant.show_resumed, repository.resumed)
 
     def _secret(self, question: str) -> str:
         answer = self._ask(self._attendant.ask_secret(question))
@@ -141,12 +142,46 @@ class _Call:
         if self.stop.is_set():
             raise Stopped
         self._awaited.append(what)
-        self.tell(self._attendant.show_waiting, what)
+        tell(self._loop, self._attendant.show_waiting, what)
         try:
             yield
         finally:
             self._awaited.pop()
-            self.tell(self._attendant.show_waiting, self._awaited[-1] if self._awaited else "")
+            tell(self._loop, self._attendant.show_waiting, self._awaited[-1] if self._awaited else "")
+
+    def _progress(self, transfer: Transfer) -> None:
+        if self.stop.is_set():
+            raise Stopped  # also where chunks come so fast that nothing is waited for
+        rate = self._meter.rate(transfer, time.monotonic())
+        if rate is not None:
+            tell(self._loop, self._attendant.show_transfer, transfer, rate)
+
+
+class _Meter:
+    """How fast one transfer after the other is."""
+
+    def __init__(self) -> None:
+        self._of: tuple[str, bool] | None = None
+        self._began = self._told = 0.0
+        self._first = 0
+
+    def rate(self, transfer: Transfer, now: float) -> float | None:
+        """Bytes a second since it began; 0 at its beginning; None when it was told a moment ago."""
+        if self._of != (transfer.name, transfer.upload) or transfer.done < self._first:
+            self._of, self._began, self._told, self._first = (transfer.name, transfer.upload), now, now, transfer.done
+            return 0.0
+        if now - self._told < _TOLD_SECONDS and transfer.done < transfer.size:
+            return None
+        self._told = now
+        return (transfer.done - self._first) / max(now - self._began, _TOLD_SECONDS)
+
+
+def tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
+    """Has the terminal's thread do something, unless the program has ended meanwhile."""
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        return  # the loop is closed: nobody is there to be told
 
 
 def _succeed(ended: asyncio.Future[T], value: T) -> None:
@@ -156,4 +191,5 @@ def _succeed(ended: asyncio.Future[T], value: T) -> None:
 
 def _fail(ended: asyncio.Future[Any], error: BaseException) -> None:
     if not ended.done():
-        ended.set_exception(error)
+        # A future takes no StopIteration: whoever awaits it would wait for ever.
+        ended.set_exception(RuntimeError("a StopIteration") if isinstance(error, StopIteration) else error)

@@ -10,13 +10,17 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
+from client.commands.box import ListedLetter
 from client.commands.pending import Resumed
+from client.commands.watch import Arrival
 from client.errors import ClientError, Stopped
+from client.settings import Transfer
 from client.state.people import KnownPerson
 from client.ui import model
 from client.ui.desk import Desk, Library
-from client.ui.model import Lines
+from client.ui.model import Key, Lines
 from client.ui.prompts import Notice, Question, Secret
+from client.ui.watcher import Watcher
 from client.ui.widgets import State
 
 T = TypeVar("T")
@@ -37,10 +41,13 @@ class Host(App[None]):
         # The terminal's own colours: readable on any ground, and none at all with NO_COLOR.
         super().__init__(ansi_color=True)
         self.desk = Desk(library, self)
+        self.watcher = Watcher(library, self)
         self.known: tuple[KnownPerson, ...] = ()  #: who was met here before
         self.working = False
-        self._awaited = ""
+        self._under_way = ""
         self._said = ""
+        self._news = ""
+        self._more_news = 0
 
     @property
     def names(self) -> model.Names:
@@ -52,6 +59,7 @@ class Host(App[None]):
             self.bell()
             return
         self.working = True
+        self._news, self._more_news = "", 0  # who goes on has seen it
         self._show_state()
         self.run_worker(self._guard(job), exit_on_error=False)
 
@@ -102,25 +110,62 @@ class Host(App[None]):
             raise
 
     def show_waiting(self, what: str) -> None:
-        self._awaited = what
+        self._under_way = f"Waiting for {what}" if what else ""
+        self._show_state()
+
+    def show_transfer(self, transfer: Transfer, rate: float) -> None:
+        self._under_way = model.transfer(transfer, rate)
         self._show_state()
 
     def show_resumed(self, resumed: tuple[Resumed, ...]) -> None:
         self.push_screen(Notice(model.resumed(resumed)))
 
+    def show_unread(self, letters: tuple[ListedLetter, ...]) -> None:
+        self._arrived(letters)
+
+    def show_arrival(self, arrival: Arrival) -> None:
+        self._tell_news(model.news(arrival, self.names))
+        if arrival.letter is not None:
+            self._arrived((arrival.letter,))
+
+    def show_trouble(self, error: ClientError) -> None:
+        self._tell_news(model.trouble(error))
+
+    def show_unwatched(self, error: BaseException) -> None:
+        self._tell_news(model.unwatched(error))
+
+    def _arrived(self, letters: tuple[ListedLetter, ...]) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, HostScreen):
+                screen.take_in(letters)
+
+    def _tell_news(self, text: str) -> None:
+        """A line that nobody has to answer: whoever is writing goes on writing."""
+        if not text or text == self._news:
+            return
+        self._more_news += bool(self._news)
+        self._news = text
+        self._show_state()
+
     def _show_state(self) -> None:
-        under_way = f"Waiting for {self._awaited}" if self._awaited else "At work" if self.working else ""
-        text = f"{under_way} ... {_STOPS}" if under_way else self._said
+        under_way = self._under_way or ("At work" if self.working else "")
+        more = f" (and {self._more_news} more)" if self._more_news else ""
+        lines = [f"{under_way} ... {_STOPS}" if under_way else self._said, self._news + more]
+        text = "\n".join(line for line in lines if line)
         for screen in self.screen_stack:
             for state in screen.query(State):
                 state.update(text)
                 state.set_class(bool(under_way), "waiting")
 
+    def on_unmount(self) -> None:
+        self.watcher.stop()
+
 
 class HostScreen(Screen[None]):
     """A screen of the program."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back")]
+    NAME: ClassVar[str]  #: what it is called where its keys are explained
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f1", "help", "Help"), Binding("escape", "back", "Back")]
 
     @property
     def host(self) -> Host:
@@ -134,5 +179,17 @@ class HostScreen(Screen[None]):
             self.leave()
 
     def leave(self) -> None:
-        """Goes back to the screen before."""
+        """Goes back to the screen before; what was said here is over."""
+        self.host.say("")
         self.dismiss()
+
+    def action_help(self) -> None:
+        """Says what the keys do."""
+        own = [each for each in type(self).BINDINGS if isinstance(each, Binding)]
+        keys = [
+            Key(each.key_display or self.app.get_key_display(each), each.tooltip or each.description) for each in own
+        ]
+        self.app.push_screen(Notice(model.help_lines(self.NAME, keys)))
+
+    def take_in(self, letters: tuple[ListedLetter, ...]) -> None:
+        """Letters that came while this screen is there; most screens show none."""

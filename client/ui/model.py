@@ -10,25 +10,34 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from client.cli.screen import moment
 from client.cli.views import UNOPENED, person_lines, signature_lines
-from client.commands.box import ListedLetter
-from client.commands.choose import SignatureRequest
+from client.commands.box import ListedLetter, Signature
+from client.commands.choose import Refused, SignatureRequest
 from client.commands.pending import Resumed
 from client.commands.people import FoundPerson
 from client.commands.read import ReadLetter
 from client.commands.receipt import ReceiptSent
 from client.commands.send import Sent
 from client.commands.status import ChoiceStatus, LetterStatus, ReceiptStatus, Signing, Verdict
+from client.commands.thread import addressees, answering
+from client.commands.watch import Arrival
 from client.errors import Check, CheckFailed, ClientError
+from client.settings import Transfer
 from client.state.people import KnownPerson
+from client.uploads import LocalFile
 from crypto_core.ids import UserId
 from pki.display import safe_text, shown_name
 
 _NOT_SHOWN: Final = "a check failed: do not trust it"
+_UNITS: Final = (("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30))
 ID_DIGITS: Final = 12  #: how much of an id is shown where there is no room for all of it
+_SHORT: Final = 30  #: how much of the name of a file stands where there is one line
+_ALARMING: Final = "A letter came that a check refused: do not trust it."
+_CHOSEN: Final = {"acceptance": "a signature", "refusal": "a refusal", "expiry": "an expiry"}
 Names = Mapping[UserId, str]  #: of people whose records were verified here
 
 
@@ -64,6 +73,7 @@ class LetterRow:
     when: str
     mine: bool
     good: bool
+    waits: bool = False  #: it opens when its reader signs for it
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -86,6 +96,22 @@ class PersonRow:
         return self.state, self.name, self.civil_number, self.user.hex()[:ID_DIGITS]
 
 
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """Somebody who gets an answer, or may get it too."""
+
+    user: UserId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key, and what it does."""
+
+    name: str
+    does: str
+
+
 def letter_rows(found: Sequence[ListedLetter], names: Names) -> tuple[LetterRow, ...]:
     """The letters, newest first."""
     return tuple(_letter_row(each, names) for each in reversed(found))
@@ -93,21 +119,22 @@ def letter_rows(found: Sequence[ListedLetter], names: Names) -> tuple[LetterRow,
 
 def refused_row(row: LetterRow) -> LetterRow:
     """A letter that was good as far as the list could tell, and is not."""
-    return replace(row, state="REFUSED", who="(not shown)", subject=_NOT_SHOWN, mine=False, good=False)
+    return replace(row, state="REFUSED", who="(not shown)", subject=_NOT_SHOWN, mine=False, good=False, waits=False)
 
 
 def read_row(row: LetterRow, found: ReadLetter) -> LetterRow:
     """A letter that was opened, maybe against a signature."""
-    return row if row.mine else replace(row, state="read", subject=safe_text(found.subject))
+    return row if row.mine else replace(row, state="read", subject=safe_text(found.subject), waits=False)
 
 
 def _letter_row(found: ListedLetter, names: Names) -> LetterRow:
-    name, when = f"{found.letter_id}@{found.author.hex()}", f"{found.received_at.astimezone():%Y-%m-%d %H:%M}"
+    name, when = found.full_name, f"{found.received_at.astimezone():%Y-%m-%d %H:%M}"
     if not found.good:
         return refused_row(LetterRow(name, "", "", "", when, mine=False, good=False))
     if found.signature in UNOPENED:
         state, subject = UNOPENED[found.signature]
-        return LetterRow(name, state, shown_name(found.author_name), subject, when, mine=False, good=True)
+        waits = found.signature is Signature.WAITING
+        return LetterRow(name, state, shown_name(found.author_name), subject, when, mine=False, good=True, waits=waits)
     state = "sent" if found.sent_by_me else "read" if found.read else "new"
     who = _to(found.to, names) if found.sent_by_me else shown_name(found.author_name)
     return LetterRow(name, state, who, safe_text(found.subject), when, found.sent_by_me, True)
@@ -197,9 +224,18 @@ def _body(found: ReadLetter) -> str:
 
 
 def _attachments(found: ReadLetter) -> Lines:
-    files = [f"{safe_text(each.name)} ({each.size} bytes)" for each in found.attachments]
-    how = f"smr read {found.letter_id} --attachments DIR saves them."
-    return (Line(f"Attached: {', '.join(files)}. {how}"),) if files else ()
+    files = [f"{safe_text(each.name)} ({size(each.size)})" for each in found.attachments]
+    saved = [Line(f"Saved    {safe_text(str(each.path))}") for each in found.attachments if each.path is not None]
+    how = "" if saved else " s saves them."
+    return (Line(f"Attached: {', '.join(files)}.{how}"), *saved) if files else ()
+
+
+def size(count: int) -> str:
+    """A number of bytes for people."""
+    if count < 1024:
+        return f"{count} bytes"
+    unit, divisor = next(each for each in _UNITS if count < each[1] * 1024 or each is _UNITS[-1])
+    return f"{count / divisor:.1f} {unit}"
 
 
 def _receipt(found: ReadLetter) -> str:
@@ -207,7 +243,7 @@ def _receipt(found: ReadLetter) -> str:
         return "This is your own copy. t shows its receipts."
     if not found.receipt_possible:
         return "Reading receipt: not possible for this card."
-    return "Reading receipt: sent." if found.receipt_sent else "Reading receipt: not sent. r signs and sends one."
+    return "Reading receipt: sent." if found.receipt_sent else "Reading receipt: not sent. k signs and sends one."
 
 
 def _checks(checks: Sequence[Check]) -> Lines:
@@ -320,6 +356,18 @@ def signature_question(found: SignatureRequest) -> Lines:
     )
 
 
+def refusal_question(row: LetterRow, reason: str) -> Lines:
+    """Before a refusal to sign for a letter is signed."""
+    return (
+        Line("Refuse to sign for this letter?", Tone.HEADING),
+        Line(f"From      {row.who}"),
+        Line(f"Letter    {row.name.partition('@')[0]}, received {row.when}"),
+        Line(f"Reason    {safe_text(reason) or '(none)'}"),
+        Line("Your card signs that you do not take it. Its sender gets that, with the reason."),
+        Line("It cannot be taken back: you will never be able to open this letter."),
+    )
+
+
 def receipt_question(found: ReadLetter) -> Lines:
     """Before a receipt is signed."""
     return (
@@ -330,10 +378,127 @@ def receipt_question(found: ReadLetter) -> Lines:
     )
 
 
+def addressees_of(found: ReadLetter, *, everybody: bool) -> tuple[Addressee, ...]:
+    """Who gets an answer to this letter, its author first."""
+    names = dict(zip(found.to, found.to_names, strict=True)) | {found.author: found.author_name}
+    users = addressees(found.author, found.to, found.owner, everybody=everybody)
+    ordered = sorted(users, key=lambda user: (user != found.author, names.get(user, "").casefold(), user))
+    return tuple(Addressee(user, _name(user, names.get(user, ""))) for user in ordered)
+
+
+def answer_subject(found: ReadLetter) -> str:
+    """The subject that stands there before an answer is written: what is signed is what is shown."""
+    return answering(safe_text(found.subject))
+
+
+def beside(files: Sequence[LocalFile], days: int | None) -> str:
+    """What goes with a letter that is being written; empty when it is the letter alone."""
+    parts = []
+    if files:
+        names = ", ".join(safe_text(each.name) for each in files)
+        parts.append(f"{len(files)} file{'s' * (len(files) > 1)}, {size(sum(each.size for each in files))}: {names}")
+    if days is not None:
+        parts.insert(0, f"Opens when signed for, within {days} day{'s' * (days > 1)}")
+    return "; ".join(parts)
+
+
+def file_cells(found: LocalFile) -> tuple[str, str, str]:
+    """A file in the list of those that go with a letter."""
+    return safe_text(found.name), size(found.size), safe_text(str(found.path.parent))
+
+
+SIGN_FOR_QUESTION: Final = (
+    Line("Within how many days must they sign for it?", Tone.HEADING),
+    Line("It opens for each of them when their card has signed, and you get that signature."),
+)
+REASON_QUESTION: Final = (
+    Line("Why do you refuse to sign for it?", Tone.HEADING),
+    Line("Its sender alone can read the reason. It may be empty."),
+)
+
+
+def folder_question(found: ReadLetter) -> Lines:
+    """Before attachments are saved."""
+    total = size(sum(each.size for each in found.attachments))
+    names = ", ".join(safe_text(each.name) for each in found.attachments)
+    return (
+        Line(f"Save {names} ({total}) in which folder?", Tone.HEADING),
+        Line("It is made when it is missing. No file that is there is written over."),
+    )
+
+
+def saved(found: ReadLetter) -> str:
+    """One line about attachments that were saved."""
+    folders = {each.path.parent for each in found.attachments if each.path is not None}
+    where = ", ".join(safe_text(str(Path(each))) for each in sorted(folders))
+    return f"Checked and saved in {where}."
+
+
+def transfer(found: Transfer, rate: float) -> str:
+    """How far an attachment is, its rate and the time left."""
+    doing = "Sending" if found.upload else "Fetching"
+    text = f"{doing} {_short(safe_text(found.name))}: {size(found.done)} of {size(found.size)}"
+    if not rate or found.done >= found.size:
+        return text
+    return f"{text}, {size(int(rate))}/s, {_duration((found.size - found.done) / rate)} left"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds) + 1, 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def news(found: Arrival, names: Names) -> str:
+    """One line about something that came; empty for what the person has just done."""
+    if found.kind == "sent":
+        return "" if found.good else _ALARMING
+    if found.letter is not None or found.kind == "letter":
+        return _letter_news(found, names)
+    about = f"letter {safe_text(found.name)}"
+    if not found.good:
+        return f"A {found.kind} came for {about} that does not hold. Do not rely on it; t tells more."
+    if found.receipt is not None:
+        return f"New: {_reader(found.receipt, names)} has read {about}; t shows the receipt."
+    return f"New: {_CHOSEN.get(found.kind, found.kind)} for {about}; t verifies and shows it."
+
+
+def _letter_news(found: Arrival, names: Names) -> str:
+    if found.letter is None or not found.good or not found.letter.good:
+        return _ALARMING
+    row = _letter_row(found.letter, names)
+    return f"New: letter from {row.who}: {row.subject}"
+
+
+def trouble(error: ClientError) -> str:
+    """One line while what comes cannot be heard of."""
+    return f"{safe_text(error.what)} It is tried again."
+
+
+def unwatched(error: BaseException) -> str:
+    """One line when what comes is not shown by itself any more."""
+    if isinstance(error, CheckFailed):
+        return f"A CHECK FAILED while watching: {safe_text(error.what)} g looks again."
+    return "What comes is not shown by itself now: g looks."
+
+
+def help_lines(title: str, keys: Sequence[Key]) -> Lines:
+    """What the keys do."""
+    return (Line(f"Keys: {title}", Tone.HEADING), *(Line(f"  {each.name:<4}  {each.does}") for each in keys))
+
+
 def sent(found: Sent) -> str:
     """One line about a letter that was accepted."""
     names = ", ".join(shown_name(each.name) for each in found.to)
     return f"Letter {found.name} to {names} was accepted, entry {found.number} of your mailbox."
+
+
+def refusal_sent(found: Refused) -> str:
+    """One line about a refusal that the repository has."""
+    return f"You refused to sign for letter {found.letter_id}; its sender gets that."
 
 
 def receipt_sent(found: ReceiptSent) -> str:

@@ -22,10 +22,13 @@ _COLUMNS = (("state", 9), ("name", 35), ("civil number", 14), ("id", model.ID_DI
 class PeopleScreen(HostScreen):
     """A list that a search replaces. Records are verified before they are here."""
 
+    NAME = "people"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("c", "compose", "Compose"),
-        Binding("slash", "search", "Search", key_display="/"),
-        Binding("escape", "back", "Back"),
+        Binding("enter", "choose", "Confirm", show=False, tooltip="shows the chosen certificate, and confirms it"),
+        Binding("c", "compose", "Compose", tooltip="writes to the chosen person, who is confirmed"),
+        Binding("slash", "search", "Search", key_display="/", tooltip="in the repository, by name or id"),
+        Binding("question_mark,f1", "help", "Help", key_display="?", tooltip="this list"),
+        Binding("escape", "back", "Back", tooltip="stops what is under way; else back to the letters"),
     ]
 
     def __init__(self) -> None:

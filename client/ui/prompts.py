@@ -1,9 +1,9 @@
-"""Questions that stand before everything else: a secret, a yes or no, an error that must be seen."""
+"""Questions that stand before everything else: a secret, a line, a yes or no, something that must be seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,12 +14,26 @@ from textual.widgets import Input, Static
 from client.ui.model import Line, Tone
 from client.ui.widgets import Pane, content
 
+T = TypeVar("T")
 
-class SecretInput(Input):
+
+class Field(Input):
+    """A line to be written."""
+
+    def __init__(self, value: str = "", *, secret: bool = False) -> None:
+        super().__init__(value, password=secret, compact=True)
+
+    def take(self) -> str:
+        """What was typed, which is gone from here then."""
+        value, self.value = self.value, ""
+        return value
+
+
+class SecretField(Field):
     """A line of which nothing is shown, copied or kept."""
 
     def __init__(self) -> None:
-        super().__init__(password=True, compact=True)
+        super().__init__(secret=True)
 
     def action_copy(self) -> None:
         """Nothing: a secret goes to no clipboard."""
@@ -30,72 +44,71 @@ class SecretInput(Input):
     def on_unmount(self) -> None:
         self.value = ""
 
-    def take(self) -> str:
-        """What was typed, which is gone from here then."""
-        value, self.value = self.value, ""
-        return value
 
-
-class Secret(ModalScreen[str | None]):
-    """Asks for a PIN or a passphrase; None when it is declined."""
+class Entry(ModalScreen[str | None]):
+    """Asks for a line, which may be there already; None when it is declined."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "decline", "Do not answer")]
 
-    def __init__(self, question: str) -> None:
+    def __init__(self, question: Sequence[Line], field: Field) -> None:
         super().__init__()
         self._question = question
+        self._field = field
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="prompt"):
-            yield Static(content([Line(f"{self._question}:", Tone.HEADING)]))
-            yield SecretInput()
+            yield Static(content(self._question))
+            yield self._field
             yield Static("Enter: go on   Esc: stop", markup=False)
 
     def on_input_submitted(self) -> None:
-        self.dismiss(self.query_one(SecretInput).take())
+        self.dismiss(self._field.take())
 
     def action_decline(self) -> None:
-        self.query_one(SecretInput).take()
+        self._field.take()
         self.dismiss(None)
 
 
-class Question(ModalScreen[bool]):
+class Secret(Entry):
+    """Asks for a PIN or a passphrase."""
+
+    def __init__(self, question: str) -> None:
+        super().__init__([Line(f"{question}:", Tone.HEADING)], SecretField())
+
+
+class _Shown(ModalScreen[T]):
+    """Lines to look at, and below them the keys that go on from there."""
+
+    KEYS: ClassVar[str]
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="prompt"):
+            yield Pane()
+            yield Static(self.KEYS, markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Pane).show(self._lines)
+
+
+class Question(_Shown[bool]):
     """Asks for yes or no. No key but y means yes."""
 
+    KEYS = "y: yes   n: no"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),
         Binding("n,escape", "answer(False)", "No"),
     ]
 
-    def __init__(self, lines: Sequence[Line]) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="prompt"):
-            yield Pane()
-            yield Static("y: yes   n: no", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one(Pane).show(self._lines)
-
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
 
 
-class Notice(ModalScreen[None]):
+class Notice(_Shown[None]):
     """Something that must be seen."""
 
+    KEYS = "Enter: go on"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,escape", "dismiss", "Go on")]
-
-    def __init__(self, lines: Sequence[Line]) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="prompt"):
-            yield Pane()
-            yield Static("Enter: go on", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one(Pane).show(self._lines)

@@ -67,9 +67,9 @@ class Rows(DataTable[Text]):
         for heading, width in self._headings:
             self.add_column(Text(heading), width=width)
 
-    def fill(self, rows: Sequence[Sequence[str]]) -> None:
-        """Puts these rows in the place of others; the cursor stays where it was, as far as it can."""
-        row = self.cursor_row
+    def fill(self, rows: Sequence[Sequence[str]], cursor: int | None = None) -> None:
+        """Puts these rows in the place of others; the cursor goes to a row, or stays where it was as far as it can."""
+        row = self.cursor_row if cursor is None else cursor
         self.clear()
         for cells in rows:
             shown = (_cut(cell, width) for cell, (_, width) in zip(cells, self._headings, strict=True))

@@ -18,6 +18,7 @@ from pathlib import Path
 import pika.exceptions
 import pytest
 from cryptography import x509
+from textual.widgets import Input
 
 from broker_config import names
 from broker_config.connection import parse_amqp_url
@@ -693,7 +694,7 @@ def on_screen(citizen: Citizen) -> MailboxApp:
 
     def library(front: Front) -> Repository:
         asked = {"pin": lambda use: front.secret(f"PIN of your card ({use} key)"), "passphrase": front.secret}
-        return citizen.open(waiting=front.waiting, stopped=front.stopped, **asked)
+        return citizen.open(waiting=front.waiting, stopped=front.stopped, progress=front.progress, **asked)
 
     return MailboxApp(library)
 
@@ -733,11 +734,11 @@ def test_a_letter_and_its_receipt_at_the_screen(maria: Citizen, joao: Citizen):
             await keyboard.press("enter")
             await keyboard.until("Reading receipt: not sent.")
             assert "From     Maria Conceição Reis" in keyboard.text()
-            await keyboard.press("r", "y")
+            await keyboard.press("k", "y")
             await keyboard.until("PIN of your card (signature key)")
             await keyboard.press("escape")
             await keyboard.until("Stopped.")
-            await keyboard.press("r", "y")
+            await keyboard.press("k", "y")
             await type_pin(keyboard)
             await keyboard.until("Reading receipt: sent.")
 
@@ -772,6 +773,76 @@ def test_a_letter_that_opens_against_a_signature_at_the_screen(maria: Citizen, j
             assert "Contrato" in keyboard.text().splitlines()[2]
 
     asyncio.run(read())
+
+
+def test_a_letter_that_comes_while_the_screen_is_there_is_answered_with_a_file(
+    maria: Citizen, joao: Citizen, tmp_path: Path
+):
+    file = tmp_path / "planta.bin"
+    file.write_bytes(os.urandom(limits.CHUNK_BYTES + 7))
+
+    async def answer() -> None:
+        async with at_keyboard(on_screen(joao)) as keyboard:
+
+            def send() -> None:
+                with maria.open() as repository:
+                    repository.send([user_id(joao)], BODY, "Ao vivo")
+
+            await asyncio.to_thread(send)
+            await keyboard.until("New: letter from Maria Conceição Reis: Ao vivo")
+            assert "Ao vivo" in keyboard.text().splitlines()[2]
+            await keyboard.press("up", "enter")
+            await keyboard.until("Reading receipt: not sent.")
+            await keyboard.press("r")
+            await keyboard.write("Segue a planta.")
+            await keyboard.press("ctrl+o")
+            await keyboard.write(str(file))
+            await keyboard.press("enter")
+            await keyboard.until("planta.bin goes with the letter")
+            await keyboard.press("escape", "ctrl+s")
+            await type_pin(keyboard)
+            await keyboard.until("to Maria Conceição Reis was accepted, entry ")
+
+    async def save() -> None:
+        async with at_keyboard(on_screen(maria)) as keyboard:
+            assert "Re: Ao vivo" in keyboard.text().splitlines()[2]
+            await keyboard.press("enter")
+            await keyboard.until("Attached: planta.bin (")
+            await keyboard.press("s")
+            await keyboard.until("in which folder?")
+            keyboard.app.screen.query_one(Input).clear()
+            await keyboard.write(str(tmp_path / "saved"))
+            await keyboard.press("enter")
+            await keyboard.until("Checked and saved in ")
+
+    asyncio.run(answer())
+    asyncio.run(save())
+    assert (tmp_path / "saved" / "planta.bin").read_bytes() == file.read_bytes()
+    with maria.open() as repository:
+        answered = repository.letters()[-1]
+        assert [each.letter.subject for each in repository.thread(answered.letter_id)] == ["Ao vivo", "Re: Ao vivo"]
+
+
+def test_a_letter_to_be_signed_for_is_refused_at_the_screen(maria: Citizen, joao: Citizen):
+    with maria.open() as repository:
+        letter = repository.send([user_id(joao)], BODY, "Contrato", sign_for_days=3).letter_id
+
+    async def refuse() -> None:
+        async with at_keyboard(on_screen(joao)) as keyboard:
+            await keyboard.press("x")
+            await keyboard.until("Why do you refuse to sign for it?")
+            await keyboard.write("Errado")
+            await keyboard.press("enter")
+            await keyboard.until("Refuse to sign for this letter?")
+            await keyboard.press("y")
+            await type_pin(keyboard)
+            await keyboard.until("You refused to sign for letter")
+            assert "(you refused to sign" in keyboard.text().splitlines()[2]
+
+    asyncio.run(refuse())
+    with maria.open() as repository:
+        (choice,) = repository.status(letter).choices
+        assert (choice.verdict, choice.reason) == (Signing.REFUSED, "Errado")
 
 
 def test_a_changed_letter_is_refused_at_the_screen(maria: Citizen, joao: Citizen):

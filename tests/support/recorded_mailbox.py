@@ -5,19 +5,25 @@ It decides nothing: how the library behaves is tested against whole repositories
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
+from client import uploads
 from client.commands.box import ListedLetter
 from client.commands.people import FoundPerson
-from client.commands.read import ReadLetter
+from client.commands.read import AttachedFile, ReadLetter
 from client.commands.status import LetterStatus, ReceiptStatus, Verdict
-from client.errors import Check, CheckFailed, NotFound
+from client.commands.watch import Arrival
+from client.errors import Check, CheckFailed, ClientError, NotFound
 from client.settings import Front
 from client.state.people import KnownPerson
+from client.uploads import LocalFile
 from crypto_core.ids import Digest, UserId
 
 MARIA, JOAO, BRUNO, STRANGER = (UserId(bytes([n]) * 28) for n in (0x1A, 0x2B, 0x3C, 0x4D))
+_NAMES = {MARIA: "Maria Conceição Reis", JOAO: "João Sá", BRUNO: "Bruno Antunes"}
 BODY = (
     "Olá João!\n\nSegue a ata da reunião de ontem. Falta só a tua assinatura\n"
     "na página três; o resto está como combinámos.\n\nUm abraço,\nMaria\n"
@@ -90,6 +96,16 @@ class RecordedMailbox:
     def letters(self) -> tuple[ListedLetter, ...]:
         return self._letters
 
+    def new(self) -> tuple[ListedLetter, ...]:
+        return tuple(each for each in self._letters if not each.read)
+
+    def watch(self, *, stopped: Callable[[], bool], trouble: Callable[[ClientError], None]) -> Iterator[Arrival]:
+        """Nothing comes here."""
+        return iter(())
+
+    def attachable(self, paths: Sequence[Path]) -> tuple[LocalFile, ...]:
+        return uploads.attachable(paths)
+
     def known_people(self) -> tuple[KnownPerson, ...]:
         return KNOWN
 
@@ -112,7 +128,8 @@ class RecordedMailbox:
             civil_number="12345678 9 ZZ1",
             card_valid_until=datetime(2029, 3, 1, tzinfo=UTC),
             to=found.to,
-            to_names=("João Sá",) * len(found.to),
+            to_names=tuple(_NAMES.get(user, "") for user in found.to),
+            owner=JOAO,
             mine=found.sent_by_me,
             subject=found.subject,
             media_type="text/plain; charset=utf-8",
@@ -123,6 +140,7 @@ class RecordedMailbox:
             checks=GOOD,
             receipt_possible=not found.sent_by_me,
             receipt_sent=False,
+            attachments=(AttachedFile("ata.pdf", "application/pdf", 86_222),) if found is LETTERS[-1] else (),
         )
 
     def status(self, name: str) -> LetterStatus:

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import os
+import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from textual.widgets import Input, TextArea
 
+from client.commands.box import ListedLetter, Signature
+from client.commands.choose import Refused
 from client.commands.pending import Resumed
-from client.errors import LetterKept, Stopped, Unreachable
-from client.settings import Front
+from client.commands.send import Recipient, Sent
+from client.commands.status import ReceiptStatus, Verdict
+from client.commands.watch import Arrival
+from client.errors import CheckFailed, ClientError, LetterKept, MailboxAlarm, Stopped, Unreachable
+from client.settings import Front, Transfer
 from client.ui.app import MailboxApp
 from client.ui.compose import Compose
 from client.ui.desk import Library
 from client.ui.prompts import Notice, Secret
 from client.ui.widgets import Rows
-from tests.support.recorded_mailbox import LETTERS, RecordedMailbox
+from tests.support.recorded_mailbox import (
+    BAD,
+    BRUNO,
+    GOOD,
+    JOAO,
+    LETTERS,
+    MARIA,
+    STRANGER,
+    RecordedMailbox,
+    at,
+    listed,
+)
 from tests.support.screens import Keyboard, at_keyboard
 
 
@@ -51,11 +71,14 @@ def test_no_text_is_read_as_markup_and_none_steers_the_terminal():
         shown = keyboard.words()
         assert shown.count("[@click=app.quit]c[/]") >= 2  # in the subject and in the body
         assert shown.count("\\x1b]0;owned\\x07 \\u202edc [/] $x") >= 2
-        await keyboard.press("r")
-        assert "[bold]a[/bold]" in keyboard.words()
-        strips = keyboard.app.screen._compositor.render_strips()
-        assert not [each for strip in strips for each in strip if each.style and each.style.meta.get("@click")]
-        assert not set(keyboard.text()) & {"\x1b", "\x07", "\u202e"}
+        for key in ("k", "r"):  # a question about it, and the beginning of an answer
+            await keyboard.press(key)
+            await keyboard.until("[bold]a[/bold]")
+            strips = keyboard.app.screen._compositor.render_strips()
+            assert not [each for strip in strips for each in strip if each.style and each.style.meta.get("@click")]
+            assert not set(keyboard.text()) & {"\x1b", "\x07", "\u202e"}
+            await keyboard.press("escape")
+            await keyboard.idle()
 
     play(lambda front: RecordedMailbox(front, letters, evil), act)
 
@@ -84,9 +107,10 @@ def test_a_refused_letter_is_not_shown_as_one():
         assert "✗ FAILED: It was changed after it was signed." in keyboard.text()
         for words in ("From  ", "Subject  ", "Olá João", "Reading receipt"):
             assert words not in keyboard.text()
-        await keyboard.press("r")
-        await keyboard.idle()
-        assert "Read a letter that you received" in keyboard.text()
+        for key, words in (("k", "Read a letter that you received"), ("r", "Read a letter; then r answers it.")):
+            await keyboard.press(key)
+            await keyboard.idle()
+            assert words in keyboard.text()
 
     play(RecordedMailbox, act)
 
@@ -227,13 +251,13 @@ def test_declining_a_secret_stops_what_asked_for_it():
 class Sending(RecordedMailbox):
     """Takes letters, or fails as it is told."""
 
-    taken: ClassVar[list[tuple[list[str], bytes, str]]] = []
+    taken: ClassVar[list[tuple[object, ...]]] = []
     error: ClassVar[Exception | None] = None
 
-    def send(self, to, body, subject):
+    def send(self, to, body, subject, attachments, *, sign_for_days):
         if self.error is not None:
             raise self.error
-        self.taken.append((to, body, subject))
+        self.taken.append((to, body, subject, attachments, sign_for_days))
         raise LetterKept("The repository gave no answer.", "The letter k7d2 is signed, sealed and kept here.")
 
 
@@ -252,7 +276,7 @@ def test_a_letter_that_is_kept_cannot_be_sent_twice():
         await keyboard.press("enter")
         assert not isinstance(keyboard.app.screen, Compose)
         maria = next(each.author for each in LETTERS if each.author_name.startswith("Maria"))
-        assert Sending.taken == [([maria.hex()], b"Um\nDois", "[b]o[/b]")]
+        assert Sending.taken == [([maria.hex()], b"Um\nDois", "[b]o[/b]", (), None)]
 
     Sending.taken.clear()
     Sending.error = None
@@ -303,6 +327,267 @@ def test_what_an_earlier_run_left_is_told():
         assert "[b]no[/b]" in keyboard.text()
 
     play(Resuming, act)
+
+
+class Answering(RecordedMailbox):
+    """Takes answers, or fails as it is told; saves files, or fails as it is told."""
+
+    taken: ClassVar[list[tuple[object, ...]]] = []
+    error: ClassVar[Exception | None] = None
+
+    def reply(self, letter, body, *, everybody, subject, attachments, sign_for_days):
+        self.taken.append((letter, body, everybody, subject, attachments, sign_for_days))
+        if self.error is not None:
+            raise self.error
+        recipients = (Recipient(MARIA, "Maria Conceição Reis"),)
+        return Sent("k7d2", "k7d2", recipients, at(1, 1), 119, True)
+
+    def read(self, name: str, folder: Path | None = None, *, sign: object = None):
+        found = super().read(name, sign)
+        if folder is None:
+            return found
+        if self.error is not None:
+            raise self.error
+        for done in (0, 1, 2):
+            self.front.progress(Transfer("a\x1b.pdf", False, done, 2))
+        saved = (dataclasses.replace(each, path=folder / each.name) for each in found.attachments)
+        return dataclasses.replace(found, attachments=tuple(saved))
+
+
+def test_an_answer_goes_with_files_to_whom_the_screen_says(tmp_path):
+    file = tmp_path / "planta [b].pdf"
+    file.write_bytes(b"12345")
+    to_three = [dataclasses.replace(LETTERS[-1], to=(JOAO, BRUNO, STRANGER))]
+
+    async def act(keyboard: Keyboard) -> None:
+        await keyboard.press("enter")
+        await keyboard.until("From     Maria")
+        await keyboard.press("r")
+        rows = [line[:30].rstrip() for line in keyboard.text().splitlines()[2:5]]
+        assert rows == [" [x]  Maria Conceição Reis", " [ ]  4d4d4d4d4d4d...", " [ ]  Bruno Antunes"]
+        assert "Re: Ata da reunião de ontem" in keyboard.text()
+        await keyboard.write("Sim.")
+        await keyboard.press("ctrl+o")
+        for name in (tmp_path / "nada.pdf", tmp_path):  # neither is a file that can be attached
+            await keyboard.write(str(name))
+            await keyboard.press("enter")
+            await keyboard.until(lambda: isinstance(keyboard.app.screen, Notice))
+            await keyboard.press("enter")
+            keyboard.app.screen.query_one(Input).clear()
+        await keyboard.write(str(file))
+        await keyboard.press("enter")
+        await keyboard.until("planta [b].pdf goes with the letter")
+        await keyboard.write(str(file))
+        await keyboard.press("enter")
+        await keyboard.until("That file is there already.")
+        await keyboard.press("escape", "ctrl+g")
+        await keyboard.press("backspace", "backspace", "0", "enter")
+        assert "That is no number of days" in keyboard.text()
+        await keyboard.press("ctrl+g", "backspace", "backspace", "7", "enter")
+        assert "Opens when signed for, within 7 days; 1 file, 5 bytes: planta [b].pdf" in keyboard.text()
+        await keyboard.press("ctrl+s")
+        await keyboard.until("No repository.")
+        await keyboard.press("enter")
+        Answering.error = None
+        await keyboard.press("shift+tab", "shift+tab", "down", "space")
+        rows = [line[:5] for line in keyboard.text().splitlines()[2:5]]
+        assert rows == [" [x] ", " [x] ", " [x] "]
+        await keyboard.press("ctrl+g", "ctrl+o", "tab", "d", "escape")  # neither signature nor file
+        assert "planta" not in keyboard.text()
+        await keyboard.press("ctrl+s")
+        await keyboard.until("to Maria Conceição Reis was accepted, entry 119")
+
+    Answering.taken.clear()
+    Answering.error = Unreachable("No repository.")
+    play(lambda front: Answering(front, to_three), act)
+    name = LETTERS[-1].full_name
+    assert Answering.taken == [
+        (name, b"Sim.", False, "Re: Ata da reunião de ontem", (file,), 7),
+        (name, b"Sim.", True, "Re: Ata da reunião de ontem", (), None),
+    ]
+
+
+def test_files_are_saved_where_the_person_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    async def act(keyboard: Keyboard) -> None:
+        await keyboard.press("s")
+        assert "Read a letter that has files beside it" in keyboard.text()
+        await keyboard.press("enter")
+        await keyboard.until("Segue a ata")
+        await keyboard.press("s")
+        await keyboard.until("Save ata.pdf (84.2 KiB) in which folder?")
+        await keyboard.press("escape")
+        await keyboard.until("Nothing was saved.")
+        await keyboard.press("s")
+        await keyboard.until("in which folder?")
+        keyboard.app.screen.query_one(Input).clear()
+        await keyboard.write("aqui")
+        await keyboard.press("enter")
+        await keyboard.until("Checked and saved in ")
+        shown = keyboard.app.screen._opened.attachments
+        assert [each.path for each in shown] == [tmp_path / "aqui" / "ata.pdf"]
+        Answering.error = CheckFailed("An attachment is not what its author signed, and was not kept.")
+        await keyboard.press("s")
+        await keyboard.until("in which folder?")
+        await keyboard.press("enter")
+        await keyboard.until("REFUSED: this is not shown as a letter.")
+        assert "Segue a ata" not in keyboard.text()
+
+    Answering.error = None
+    play(Answering, act)
+
+
+def test_a_transfer_tells_how_far_it_is_and_can_be_stopped():
+    class Fetching(RecordedMailbox):
+        def read(self, name: str, folder: Path | None = None, *, sign: object = None):
+            if folder is None:
+                return super().read(name, sign)
+            for _ in range(6000):  # chunks that come so fast that nothing is waited for
+                self.front.progress(Transfer("a\x1b[2J.pdf", False, 3 << 20, 10 << 20))
+                time.sleep(0.01)
+            raise AssertionError("it was not stopped")
+
+    async def act(keyboard: Keyboard) -> None:
+        await keyboard.press("enter")
+        await keyboard.until("Segue a ata")
+        await keyboard.press("s")
+        await keyboard.until("in which folder?")
+        await keyboard.press("enter")
+        await keyboard.until("Fetching a\\x1b[2J.pdf: 3.0 MiB of 10.0 MiB")
+        await keyboard.press("escape")
+        await keyboard.until("Stopped. What was begun is kept.")
+
+    play(Fetching, act)
+
+
+class Arriving(RecordedMailbox):
+    """Tells what is put into `coming`."""
+
+    coming: ClassVar[queue.Queue[Arrival | ClientError | None]] = queue.Queue()
+
+    def watch(self, *, stopped, trouble):
+        while not stopped():
+            with contextlib.suppress(queue.Empty):
+                found = self.coming.get(timeout=0.05)
+                if isinstance(found, Unreachable):
+                    trouble(found)
+                elif isinstance(found, ClientError):
+                    raise found
+                else:
+                    yield found
+
+    def read(self, name: str, sign: object = None):
+        if all(each.full_name != name for each in self._letters):
+            raise CheckFailed("This letter is not what it seems.", checks=BAD)
+        return super().read(name)
+
+
+def arrived(about: ListedLetter, **changes: object) -> Arrival:
+    values = {"kind": "letter", "letter_id": about.letter_id, "name": about.name, "author": about.author}
+    return Arrival(**{"number": 9, "at": about.received_at, "good": True, "letter": about, **values, **changes})
+
+
+def test_what_comes_is_shown_at_once_and_takes_nothing_from_who_is_writing():
+    evil = listed("w5w5", BRUNO, "[b]Bruno[/b]", "[@click=app.quit]x[/]\x1b[2J", at(15, 0), read=False, number=9)
+    bad = listed("y6y6", STRANGER, "Banco", "Pague já", at(15, 1), good=False, checks=BAD, read=False, to=(), number=10)
+
+    async def act(keyboard: Keyboard) -> None:
+        await keyboard.press("down", "c", "tab")
+        await keyboard.write("Assu")
+        Arriving.coming.put(arrived(evil))
+        await keyboard.until("New: letter from [b]Bruno[/b]: [@click=app.quit]x[/]\\x1b[2J")
+        await keyboard.write("nto")
+        assert keyboard.app.screen.query_one(Input).value == "Assunto"
+        Arriving.coming.put(arrived(bad, good=False))
+        await keyboard.until("A letter came that a check refused: do not trust it. (and 1 more)")
+        await keyboard.press("escape", "y")
+        await keyboard.until(lambda: not isinstance(keyboard.app.screen, Compose))
+        await keyboard.idle()
+        # They stay in the list though the repository's list, made before they came, has them not.
+        assert "7 letters, 3 new, 2 REFUSED" in keyboard.text()
+        assert "Banco" not in keyboard.text()
+        assert "Pague" not in keyboard.text()
+        rows = keyboard.app.screen.query_one(Rows)
+        assert rows.cursor_row == 3  # on the letter that it was on
+        await keyboard.press("up", "up", "up", "enter")
+        await keyboard.until("REFUSED: this is not shown as a letter.")
+
+    Arriving.coming = queue.Queue()
+    play(lambda front: Arriving(front, LETTERS), act)
+
+
+def test_a_watch_that_ends_says_so_and_begins_again_with_the_next_look():
+    receipt = ReceiptStatus(BRUNO, "Bruno Antunes", Verdict.VERIFIED, at(1, 1), at(1, 1), 7, GOOD)
+
+    async def act(keyboard: Keyboard) -> None:
+        Arriving.coming.put(Unreachable("The connection to the broker was lost [b].", "Why.", "What."))
+        await keyboard.until("The connection to the broker was lost [b]. It is tried again.")
+        Arriving.coming.put(arrived(LETTERS[1], kind="receipt", letter=None, receipt=receipt))
+        await keyboard.until("New: Bruno Antunes has read letter 3xw1; t shows the receipt. (and 1 more)")
+        assert not isinstance(keyboard.app.screen, Notice)
+        await keyboard.press("a", "a")
+        Arriving.coming.put(MailboxAlarm("The mailbox contradicts itself \x1b[2J."))
+        await keyboard.until("A CHECK FAILED while watching: The mailbox contradicts itself \\x1b[2J.")
+        assert not isinstance(keyboard.app.screen, Notice)
+        await keyboard.press("g")
+        await keyboard.idle()
+        await keyboard.until(lambda: "A CHECK FAILED" not in keyboard.text())
+        Arriving.coming.put(arrived(LETTERS[1], kind="refusal", letter=None))
+        await keyboard.until("New: a refusal for letter 3xw1; t verifies and shows it.")
+
+    Arriving.coming = queue.Queue()
+    play(Arriving, act)
+
+
+def test_a_letter_to_be_signed_for_is_refused_after_two_questions():
+    taken: list[tuple[str, str]] = []
+    waiting = dataclasses.replace(LETTERS[-1], subject="", signature=Signature.WAITING)
+
+    class Refusing(RecordedMailbox):
+        def refuse(self, letter, reason):
+            taken.append((letter, reason))
+            return Refused("k7d2", MARIA, "Maria Conceição Reis", at(1, 1), reason)
+
+    async def act(keyboard: Keyboard) -> None:
+        await keyboard.press("x")
+        await keyboard.until("Why do you refuse to sign for it?")
+        await keyboard.press("escape")
+        await keyboard.until("Nothing was signed.")
+        await keyboard.press("x")
+        await keyboard.until("Why do you refuse")
+        await keyboard.write("Errado [b]")
+        await keyboard.press("enter")
+        await keyboard.until("Refuse to sign for this letter?")
+        assert "Reason    Errado [b]" in keyboard.text()
+        assert "It cannot be taken back" in keyboard.text()
+        await keyboard.press("n")
+        await keyboard.until("Nothing was signed.")
+        assert not taken
+        await keyboard.press("x")
+        await keyboard.until("Why do you refuse")
+        await keyboard.press("enter")
+        await keyboard.until("Reason    (none)")
+        await keyboard.press("y")
+        await keyboard.until("You refused to sign for letter k7d2")
+        await keyboard.press("down", "x")
+        assert "Only a letter that asks for your signature can be refused." in keyboard.text()
+
+    play(lambda front: Refusing(front, (LETTERS[0], waiting)), act)
+    assert taken == [(waiting.full_name, "")]
+
+
+@pytest.mark.parametrize(("keys", "help_key"), [((), "question_mark"), (("c",), "f1"), (("p",), "question_mark")])
+def test_every_screen_says_what_its_keys_do(keys, help_key):
+    async def act(keyboard: Keyboard) -> None:
+        await keyboard.press(*keys)
+        screen = keyboard.app.screen
+        await keyboard.press(help_key)
+        assert "Keys: " in keyboard.text()
+        words = keyboard.words()
+        assert all(each.tooltip and each.tooltip in words for each in type(screen).BINDINGS)
+
+    play(RecordedMailbox, act)
 
 
 def smr(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

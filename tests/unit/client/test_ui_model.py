@@ -88,7 +88,7 @@ def test_reading_shows_the_checks_and_sets_the_words_of_the_letter_apart():
     assert checks.count("✓") == len(GOOD)
     (quoted,) = [line for line in lines if line.tone is Tone.QUOTED]
     assert quoted.text.startswith("Olá João!\n")
-    assert lines[-1].text == "Reading receipt: not sent. r signs and sends one."
+    assert lines[-1].text == "Reading receipt: not sent. k signs and sends one."
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
+from client import naming
 from client.api import Repository
 from client.commands.proof import Contradiction
 from client.commands.status import Signing
-from client.errors import CheckFailed, ExitCode, MailboxAlarm
+from client.errors import CheckFailed, ExitCode, MailboxAlarm, NotFound
 from crypto_core import canonical_json, ids, mailbox, records, sign_for
 from crypto_core.documents import SlipLine
 from crypto_core.ids import Digest, LetterId, Milliseconds, RepositoryId, SessionId, UserId
@@ -249,6 +250,57 @@ def test_every_lie_about_what_was_seen_is_an_alarm(lie: Lie, verb: str, liar: Ly
 def test_a_lie_is_seen_by_who_only_sends(lie: Lie, liar: LyingStorage, joao: Citizen):
     with joao.open() as his, liar.telling(user_id(joao), lie), pytest.raises(MailboxAlarm):
         his.send([user_id(joao)], b"para mim")
+
+
+class TestDeletions:
+    """A letter that its owner did not delete does not disappear, and one that was deleted does not come back."""
+
+    @pytest.fixture
+    def deleted(self, liar: LyingStorage, maria: Citizen, joao: Citizen) -> tuple[str, StoredEntry]:
+        """A letter that João has deleted, and its entry as it was before."""
+        with maria.open() as hers, joao.open() as his:
+            name = hers.send([user_id(joao)], b"para apagar").letter_id
+            (before,) = [
+                each for each in liar.true(owner_of(joao)) if naming.letter_name(each.entry.routing.letter) == name
+            ]
+            his.delete(name)
+        return name, before
+
+    @pytest.mark.parametrize("replayed", [False, True], ids=["without a word", "with the word about another letter"])
+    def test_it_invents_a_tombstone(self, replayed, deleted, liar: LyingStorage, maria: Citizen, joao: Citizen):
+        with maria.open() as hers, joao.open() as his:
+            name = hers.send([user_id(joao)], b"incomoda").letter_id
+
+            def bury(entries: Entries) -> Entries:
+                last = next(each for each in entries if naming.letter_name(each.entry.routing.letter) == name)
+                word = next(each.deletion for each in entries if each.deletion) if replayed else None
+                entry = replace(
+                    last.entry,
+                    kind=EntryKind.TOMBSTONE,
+                    routing=replace(last.entry.routing, recipients=(owner_of(joao),)),
+                    object=word.object_hash if word else Digest(bytes(32)),
+                )
+                return [*entries, StoredEntry(entry, last.hash, last.about, False, deletion=word)]
+
+            with liar.telling(user_id(joao), bury), pytest.raises(MailboxAlarm, match="and you did not"):
+                his.new()
+            assert name in {each.letter_id for each in his.new()}
+
+    def test_it_still_gives_out_what_was_deleted(self, deleted, liar: LyingStorage, joao: Citizen):
+        name, before = deleted
+
+        def bring_back(entries: Entries) -> Entries:
+            return [before if each.entry == before.entry else each for each in entries]
+
+        letter = StoredLetter(before, b"body")
+        with joao.open() as his, liar.telling(user_id(joao), bring_back):
+            assert before.unread
+            assert before.view is not None
+            liar.lies["letter"] = lambda *_: letter
+            for listed in (his.new(), his.letters()):
+                assert all(each.letter_id != name for each in listed)
+            with pytest.raises(NotFound, match="You deleted"):
+                his.read(name)
 
 
 def test_what_was_not_seen_yet_must_extend_what_was(liar: LyingStorage, maria: Citizen, joao: Citizen):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -50,6 +52,7 @@ from tests.support.protocol import (
     sign_for_letter,
 )
 
+PATIENCE_SECONDS = 60.0
 SMALL, LARGE = b"small", bytes(INLINE_BODY_BYTES + 1)
 
 
@@ -226,6 +229,38 @@ class TestOnce:
         storage.commit(change)
         assert entries(storage, JOAO)[0].view is None
         assert len(entries(storage, JOAO)) == 2
+
+
+def keep_deleting(uri: str, database: str, changes: list[Change], told: Any) -> None:
+    """A worker that has one deletion after the other stored, and tells of each."""
+    storage = MongoStorage(connect(uri), database, REPOSITORY)
+    for number, change in enumerate(changes):
+        storage.commit(change)
+        told.send(number)
+
+
+def test_a_worker_killed_while_it_deletes(storage, mongo, database):
+    """What it told stands; brought again by another worker, each letter is deleted once and gone, none is missing."""
+    letters = [send(storage) for _ in range(40)]
+    changes = [Change(tombstone(storage, JOAO, each), counter(next(used))) for each in letters]
+    context = multiprocessing.get_context("spawn")
+    told, telling = context.Pipe(duplex=False)
+    process = context.Process(target=keep_deleting, args=(mongo.uri, database.name, changes, telling))
+    process.start()
+    try:
+        for _ in range(3):
+            assert told.poll(PATIENCE_SECONDS)
+            told.recv()
+    finally:
+        process.kill()
+        process.join(PATIENCE_SECONDS)
+    again = [storage.commit(each) for each in changes]
+    numbers = [end.entries[0].entry.number for end in again]
+    assert numbers == list(range(len(letters) + 1, 2 * len(letters) + 1))
+    require_chain(storage, JOAO)
+    found = entries(storage, JOAO)
+    assert all(each.view is None for each in found)
+    assert all(each.deleted is not None for each in found[: len(letters)])
 
 
 class TestWhatNobodyNeeds:

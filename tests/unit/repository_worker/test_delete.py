@@ -11,19 +11,22 @@ from crypto_core.choice import Choice
 from crypto_core.commands import ErrorCode, Person
 from crypto_core.documents import SignedDocument
 from crypto_core.ids import Digest, Milliseconds
+from crypto_core.letter import seal
 from crypto_core.mailbox import EntryKind
 from crypto_core.sign_for import SignedSlip
 from pki.test_ca import TestCa
 from pki.tokens.profiles import CardKeyUse
-from repository_worker.effects import Outcome, Placed, StoreTombstone
+from repository_worker.effects import Change, CounterRecord, Outcome, Placed, StoreTombstone
 from repository_worker.errors import Refused
 from repository_worker.handlers import decide
+from repository_worker.storage import chains
 from repository_worker.storage.interface import StoredAttachments, StoredSlip
 from tests.support.protocol import (
     LETTER,
     MARIA,
     NOW,
     REPOSITORY,
+    SESSION,
     make_deletion,
     make_draft,
     sealing_key,
@@ -50,8 +53,6 @@ def other(ca) -> Citizen:
 
 @pytest.fixture(scope="module")
 def letter(joao) -> sealed.SealedObject:
-    from crypto_core.letter import seal
-
     written = make_draft(joao.user)
     keys = {joao.user: joao.sealing.public, MARIA: sealing_key("Maria").public}
     return sealed.read(sealed.LETTER, seal(written, b"a CMS signature", keys).head)
@@ -191,10 +192,6 @@ class TestAfterwards:
 
 
 def test_a_tombstone_takes_its_size_and_frees_that_of_the_letter(joao, deletion):
-    from repository_worker.effects import Change, CounterRecord
-    from repository_worker.storage import chains
-    from tests.support.protocol import SESSION
-
     effect = StoreTombstone(joao.user, MARIA, LETTER, deletion, 10_000, NOW)
     change = Change(effect, CounterRecord(SESSION, 1, suite.sha256(b"envelope"), NOW))
     tip = chains.Tip(1, Digest(bytes(32)), 0, 10_100)

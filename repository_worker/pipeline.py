@@ -14,9 +14,10 @@ The order of the checks on a command, each with what follows when it fails:
     8. authorisation and the rest    refused by the handler
 
 Messages come in batches: each stage (`metrics.Stage`: decode, verify, open, decide, look, store, seal) is done for the
-whole batch, so that a batch costs one look at the counters and one commit. Whatever a handler said, a used counter or a
-closed session says more: nothing is answered or stored before it was looked for. What may take long leaves the batch
-and is handled alone; what fails ends alone.
+whole batch, so that a batch costs one look at the counters and one commit. A used counter or a closed session says
+more than a handler that refuses: nothing is refused or stored before it was looked for. A question that is answered
+changes nothing and uses no counter, so nothing is looked for; its session is open, or was within
+`memory.NEWS_SECONDS`. What may take long leaves the batch and is handled alone; what fails ends alone.
 
 A refusal is signed and sealed as every reply. The reply goes out only when the effect is stored. When the storage is
 down, StorageUnavailable passes through: the caller keeps the message and brings it again. A fault of our own in a
@@ -50,7 +51,7 @@ from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, SessionLimits
 from pki.evidence import EvidenceSigner
 from repository_worker import handlers
-from repository_worker.effects import CHECKED_WHEN_STORED, Change, CounterRecord, Effect, Outcome
+from repository_worker.effects import CHECKED_WHEN_STORED, Change, CloseSession, CounterRecord, Effect, Outcome
 from repository_worker.epochs import Epochs
 from repository_worker.errors import (
     Conflict,
@@ -70,7 +71,7 @@ from repository_worker.keys import KekRing, now_ms
 from repository_worker.metrics import Metrics, Stage
 from repository_worker.sessions import Sessions
 from repository_worker.stamper import Stamper
-from repository_worker.storage.interface import CounterState, Storage
+from repository_worker.storage.interface import CounterState, ReadView, Storage
 
 # RFC 8949 section 3.4: how the COSE tags begin on the wire
 _SIGN1_START: Final = b"\xd2"
@@ -158,6 +159,7 @@ class _Asked:
     signing: SigningKey = field(repr=False)
     verified: VerifiedCommand
     unread: UnreadRequest | None = None  #: once it is opened
+    command: commands.Command | None = None  #: once it is read
 
 
 @dataclass(slots=True)
@@ -237,8 +239,10 @@ class Pipeline:
         self._each(Stage.NEGOTIATE, [case for case in cases if case.negotiate is not None], _negotiate)
         self._each(Stage.VERIFY, _waiting(cases), self._verify)
         self._each(Stage.OPEN, _waiting(cases), self._open)
-        self._each(Stage.DECIDE, _waiting(cases), partial(self._decide, context=self._context(now), alone=alone))
-        self._look_at_counters([case for case in _waiting(cases) if not isinstance(_effect(case), CHECKED_WHEN_STORED)])
+        self._each(Stage.DECIDE, _waiting(cases), partial(self._read, alone=alone))
+        view = self._storage.reading(_asking_for_new(cases))
+        self._each(Stage.DECIDE, _waiting(cases), partial(self._decide, view=view, context=self._context(now)))
+        self._look_at_counters([case for case in _waiting(cases) if _is_to_look_at(case)])
         self._commit([case for case in _waiting(cases) if _effect(case) is not None])
         self._each(Stage.SEAL, _waiting(cases), self._answer)
         seconds = time.perf_counter() - started
@@ -411,10 +415,7 @@ class Pipeline:
         case.answerable = _Answerable(queue, unread.nonce, case.now, _sealer(asked.signing, keys, request))
 
     def _look_at_counters(self, cases: Sequence[_Case]) -> None:
-        """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent.
-
-        Letters and receipts are not among them: the storage looks, in the query that it needs in any case.
-        """
+        """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent."""
         if not cases:
             return
         requests = [_there(case.request) for case in cases]
@@ -437,26 +438,32 @@ class Pipeline:
         if state.request_hash is not None and not suite.equal(state.request_hash, request.request_hash):
             raise CounterUsed("another envelope was accepted under this counter")
 
-    def _decide(self, case: _Case, *, context: Context, alone: bool) -> None:
-        try:
-            self._hand_over(case, context, alone=alone)
-        except (_HandleAlone, StorageUnavailable):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, a closed session is not told of it
-            case.refused = error
-
-    def _hand_over(self, case: _Case, context: Context, *, alone: bool) -> None:
+    def _read(self, case: _Case, *, alone: bool) -> None:
         asked = _there(case.asked)
-        record = asked.record
-        decoded = _decode(_there(asked.unread), record, case.now)
+        try:
+            decoded = _decode(_there(asked.unread), asked.record, case.now)
+        except Refused as error:
+            case.refused = error  # which a closed session is not told
+            return
+        asked.command = decoded.command
         case.kind = commands.name_of(decoded.command)
         self._metrics.ages.observe(max(0, case.now - decoded.time) / 1000)
         if not alone and _takes_long(decoded.command):
             raise _HandleAlone
-        caller = Caller(record.session, record.user, _there(case.answerable).queue)
+
+    def _decide(self, case: _Case, *, view: ReadView, context: Context) -> None:
+        asked = _there(case.asked)
+        if case.refused is not None or asked.command is None:
+            return
+        caller = Caller(asked.record.session, asked.record.user, _there(case.answerable).queue)
         if asked.signing is not context.signing:
             context = replace(context, signing=asked.signing)
-        case.decision = handlers.decide(decoded.command, caller, self._storage, context)
+        try:
+            case.decision = handlers.decide(asked.command, caller, view, context)
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, a closed session is not told of it
+            case.refused = error
 
     def _commit(self, cases: Sequence[_Case]) -> None:
         """Stores all effects: what stands then is what the replies are made from."""
@@ -474,6 +481,8 @@ class Pipeline:
                     self._settle(case, outcome)
                 else:
                     case.stored = outcome
+                    if isinstance(_effect(case), CloseSession):
+                        self._sessions.forget(_there(case.request).session)
                     if self._repository.stamper is not None:
                         self._repository.stamper.accepted(_change(case).effect, outcome)
 
@@ -502,6 +511,13 @@ def _waiting(cases: Sequence[_Case]) -> list[_Case]:
     return [case for case in cases if case.end is None and not case.aside]
 
 
+def _asking_for_new(cases: Sequence[_Case]) -> tuple[UserId, ...]:
+    """Whose unread letters are asked for in a batch."""
+    asked = [case.asked for case in _waiting(cases) if case.asked is not None]
+    users = (each.record.user for each in asked if isinstance(each.command, commands.New))
+    return tuple(user for user in users if user is not None)
+
+
 def _takes_long(command: commands.Command) -> bool:
     """What asks for revocation lists; a page of the directory, which looks at every name; chunks, which are large."""
     slow = commands.Create | commands.Accept | commands.Refuse | commands.Upload | commands.PutChunk | commands.GetChunk
@@ -518,6 +534,12 @@ def _negotiate(case: _Case) -> None:
 
 def _effect(case: _Case) -> Effect | None:
     return case.decision.effect if case.decision is not None else None
+
+
+def _is_to_look_at(case: _Case) -> bool:
+    """Neither a question that has its answer, nor what the storage looks at itself, in a query that it needs anyhow."""
+    effect = _effect(case)
+    return case.refused is not None or (effect is not None and not isinstance(effect, CHECKED_WHEN_STORED))
 
 
 def _change(case: _Case) -> Change:

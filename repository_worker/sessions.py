@@ -1,7 +1,8 @@
 """Sessions as a worker finds them: sealed records from the storage, opened, and kept in memory for a short time.
 
-A closed session ends for all workers at once, although its record may still be in their memory: with the counter of
-every command a worker also reads whether the session was closed.
+A closed session stores nothing more from that moment on: with the counter of a command that changes something a worker
+also reads whether its session was closed. Questions may still be answered to it by workers that have its record in
+memory, for `storage.memory.NEWS_SECONDS` at most.
 """
 
 from __future__ import annotations
@@ -43,17 +44,19 @@ class Sessions:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._cache: OrderedDict[SessionId, tuple[float, SessionRecord]] = OrderedDict()
+        self._closed = 0  #: how many sessions were closed before what is in memory was read
 
     def find(self, session: SessionId) -> SessionRecord | None:
         """The record, or None for a session that is unknown, or that no key opens any more.
 
         Raises StorageUnavailable.
         """
+        closed = self._forget_closed()
         record = self._recall(session)
         if record is None:
             record = self._open(session)
             if record is not None:
-                self._remember(record)
+                self._remember(record, closed)
         return record
 
     def forget(self, session: SessionId) -> None:
@@ -65,6 +68,16 @@ class Sessions:
         """The effect that stores a record, sealed under the current KEK."""
         kek = self._ring.current(now)
         return OpenSession(record.session, records.seal_record(kek, record), kek.id, record.expires)
+
+    def _forget_closed(self) -> int:
+        """Forgets what was closed since the last time. Gives how many sessions were closed so far."""
+        closed = self._storage.closed(self._closed)
+        if closed.count != self._closed:
+            with self._lock:
+                for each in self._cache.copy() if closed.sessions is None else closed.sessions:
+                    self._cache.pop(each, None)
+                self._closed = closed.count
+        return closed.count
 
     def _open(self, session: SessionId) -> SessionRecord | None:
         sealed = self._storage.session(session)
@@ -84,8 +97,11 @@ class Sessions:
                 return None
             return found[1]
 
-    def _remember(self, record: SessionRecord) -> None:
+    def _remember(self, record: SessionRecord, closed: int) -> None:
+        """Unless sessions were closed since this one was asked for: it may be among them."""
         with self._lock:
+            if closed != self._closed:
+                return
             self._cache[record.session] = (self._monotonic() + self._seconds, record)
             while len(self._cache) > self._entries:
                 self._cache.popitem(last=False)

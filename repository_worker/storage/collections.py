@@ -261,5 +261,5 @@ COLLECTIONS: Final = (
         {"session": _BINARY, "place": _NUMBER, "mailbox": _BINARY, "queue": _STRING, "expires": _DATE},
         (_unique("watch", "session", "place"), _expiry(0)),
     ),
-    Collection(NEWS, {"count": _NUMBER}, ()),
+    Collection(NEWS, {"count": _NUMBER, "closed": _BINARIES}, (), frozenset({"closed"})),
 )

@@ -133,6 +133,14 @@ class CounterState:
     closed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How many sessions were closed so far, and those that were closed since a worker asked; None: too many to name."""
+
+    count: int
+    sessions: tuple[SessionId, ...] | None
+
+
 class ReadView(Protocol):
     """What handlers may read."""
 
@@ -204,8 +212,14 @@ class Rates(Protocol):
 class Storage(ReadView, Rates, Protocol):
     """Everything."""
 
+    def reading(self, mailboxes: Sequence[UserId]) -> ReadView:
+        """A view for the commands of one batch: who asks where one of these mailboxes ends learns it of all of them."""
+
     def session(self, session: SessionId) -> bytes | None:
         """The sealed record of a session."""
+
+    def closed(self, since: int) -> Closed:
+        """Which sessions were closed after the first `since` of all, as it was at most `memory.NEWS_SECONDS` ago."""
 
     def counters(self, wanted: Sequence[tuple[SessionId, int]]) -> tuple[CounterState, ...]:
         """What is known of these counters, in their order."""

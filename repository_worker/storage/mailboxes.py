@@ -35,7 +35,12 @@ ATTEMPTS: Final = 3
 class Mailboxes:
     """What `interface.ReadView` says of mailboxes. Thread-safe. Methods raise PyMongoError."""
 
-    def __init__(self, database: Database[Document], repository: RepositoryId, heads: Heads) -> None:
+    def __init__(
+        self, database: Database[Document], repository: RepositoryId, heads: Heads, together: Sequence[UserId] = ()
+    ) -> None:
+        """`together`: mailboxes that are read by commands of one batch, so that their ends are asked for at once."""
+        self._together = together
+        self._ends: dict[UserId, Tip] = {}
         self._accepted = database[names.ACCEPTED]
         self._bodies = database[names.BODIES]
         self._repository = repository
@@ -83,7 +88,7 @@ class Mailboxes:
 
     def _unread(self, mailbox: UserId, after: int, limit: int, *, views: bool) -> Page:
         """The end is read first, and no entry beyond it is shown."""
-        tip = self._heads.ends([mailbox])[mailbox]
+        tip = self._end(mailbox)
         wanted = {"unread": {"$elemMatch": {"mailbox": mailbox, "number": {"$gt": after, "$lte": tip.number}}}}
         # The index gives them in the order of their numbers; a sort would read all of them before the first is shown.
         found = self._accepted.find(wanted, documents.fields_for(mailbox, views=views), hint="unread").limit(limit)
@@ -91,6 +96,14 @@ class Mailboxes:
         if any(a.entry.number >= b.entry.number for a, b in pairwise(entries)):
             raise StorageError("unread entries came in another order than that of their index")
         return Page(MailboxState(tip.number, tip.hash), tuple(entries))
+
+    def _end(self, mailbox: UserId) -> Tip:
+        """Where it ends: now, or when the first command of its batch asked."""
+        if mailbox not in self._together:
+            return self._heads.ends([mailbox])[mailbox]
+        if not self._ends:
+            self._ends = self._heads.ends(self._together)
+        return self._ends[mailbox]
 
     def received(self, mailbox: UserId, author: UserId, letter: LetterId) -> StoredEntry | None:
         found = self._find(author, letter, mailbox, documents.fields_for(mailbox, views=False))

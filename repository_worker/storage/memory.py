@@ -1,10 +1,11 @@
-"""Answers that workers remember because every SEND asks for them: whom a reader blocks, whose card was renewed.
+"""Answers that workers remember because every command asks for them: open sessions, blocks, whose card was renewed.
 
-One document, `news`, counts the changes that could make such an answer wrong. Whoever changes something counts it in
-the same transaction; whoever remembers asks for the count once in `NEWS_SECONDS` and forgets everything when it has
-moved. So a change counts in every worker after that time at the latest, and at once in the worker that made it, and
-answers that nothing contradicts cost no question. A worker of an older release does not count its changes: therefore,
-and since a database may be restored, no answer is older than `MEMORY_SECONDS`.
+One document for each kind, in `news`, counts the changes that could make such an answer wrong. Whoever changes
+something counts it in the same transaction; whoever remembers asks for the counts once in `NEWS_SECONDS` and forgets
+when one has moved: everything of its kind, or of sessions those that were closed since. So a change counts in every
+worker after that time at the latest, and at once in the worker that made it, and answers that nothing contradicts cost
+no question. A worker of an older release does not count its changes: therefore, and since a database may be restored,
+no answer is older than `MEMORY_SECONDS`, and no session than `sessions.CACHE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any, Final, Generic, TypeVar
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from crypto_core.ids import SessionId
 from repository_worker.storage import collections as names
+from repository_worker.storage.interface import Closed
 
 #: How long a worker goes on without asking for news; seconds.
 NEWS_SECONDS: Final = 1.0
@@ -25,7 +28,10 @@ NEWS_SECONDS: Final = 1.0
 MEMORY_SECONDS: Final = 60.0
 #: Answers of each kind that one worker remembers, about 300 bytes each with Python's own.
 REMEMBERED: Final = 50_000
-_KEY: Final = {"_id": "people"}
+#: Closed sessions that the news name. Where more were closed since a worker asked, it forgets all that it remembers.
+CLOSED_SESSIONS: Final = 256
+_PEOPLE: Final = {"_id": "people"}
+_SESSIONS: Final = {"_id": "sessions"}
 
 Monotonic = Callable[[], float]
 Key = TypeVar("Key", bound=Hashable)
@@ -40,20 +46,42 @@ class News:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._count = 0
+        self._closed = Closed(0, ())
         self._fresh_until = 0.0
 
     def count(self) -> int:
-        """The count as it was at most `NEWS_SECONDS` ago."""
-        now = self._monotonic()
-        if now >= self._fresh_until:
-            found = self._collection.find_one(_KEY)
-            with self._lock:
-                self._count, self._fresh_until = int(found["count"]) if found else 0, now + NEWS_SECONDS
+        """How often people changed, as it was at most `NEWS_SECONDS` ago."""
+        self._refresh()
         return self._count
 
+    def closed(self, since: int) -> Closed:
+        """What `Storage.closed` says."""
+        self._refresh()
+        known = self._closed
+        if known.count == since:
+            return Closed(since, ())
+        more, named = known.count - since, known.sessions or ()
+        return Closed(known.count, named[-more:] if 0 < more <= len(named) else None)
+
     def announce(self, session: ClientSession) -> None:
-        """Counts one change more, in its transaction."""
-        self._collection.update_one(_KEY, {"$inc": {"count": 1}}, upsert=True, session=session)
+        """Counts one change of people more, in its transaction."""
+        self._collection.update_one(_PEOPLE, {"$inc": {"count": 1}}, upsert=True, session=session)
+
+    def announce_closed(self, closed: SessionId, session: ClientSession) -> None:
+        """Counts and names a session that is closed, in the transaction that closes it."""
+        named = {"closed": {"$each": [closed], "$slice": -CLOSED_SESSIONS}}
+        self._collection.update_one(_SESSIONS, {"$inc": {"count": 1}, "$push": named}, upsert=True, session=session)
+
+    def _refresh(self) -> None:
+        now = self._monotonic()
+        if now < self._fresh_until:
+            return
+        found = {each["_id"]: each for each in self._collection.find()}
+        people, sessions = (found.get(key["_id"], {}) for key in (_PEOPLE, _SESSIONS))
+        named = tuple(SessionId(bytes(each)) for each in sessions.get("closed", ()))
+        closed = Closed(int(sessions.get("count", 0)), named)
+        with self._lock:
+            self._count, self._closed, self._fresh_until = int(people.get("count", 0)), closed, now + NEWS_SECONDS
 
 
 class Memory(Generic[Key, Answer]):

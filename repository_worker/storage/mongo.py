@@ -8,6 +8,7 @@ that is safe because every effect is idempotent.
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 import time
@@ -63,9 +64,11 @@ from repository_worker.storage.driver import (
 )
 from repository_worker.storage.heads import Heads
 from repository_worker.storage.interface import (
+    Closed,
     CounterState,
     Held,
     Page,
+    ReadView,
     StoredAttachments,
     StoredEntry,
     StoredLetter,
@@ -175,6 +178,10 @@ class MongoStorage:
             found = self._database[names.SESSIONS].find_one({"session": session}, {"record": 1})
         return bytes(found["record"]) if found else None
 
+    def closed(self, since: int) -> Closed:
+        with wrapped():
+            return self._news.closed(since)
+
     def counters(self, wanted: Sequence[tuple[SessionId, int]]) -> tuple[CounterState, ...]:
         with wrapped():
             found = list(self._database[names.ACCEPTED].find(documents.used_by(wanted), documents.USED_FIELDS))
@@ -246,6 +253,11 @@ class MongoStorage:
         return tuple(user for user in users if user not in known)
 
     # --- mailboxes -----------------------------------------------------------------------------------------------
+
+    def reading(self, mailboxes: Sequence[UserId]) -> ReadView:
+        view = copy.copy(self)
+        view._mailboxes = Mailboxes(self._database, self._repository, self._heads, mailboxes)  # noqa: SLF001 - our own
+        return view
 
     def page(self, mailbox: UserId, after: int, limit: int, *, unread_only: bool, views: bool) -> Page:
         with wrapped():
@@ -455,7 +467,9 @@ class MongoStorage:
     def _close_session(self, effect: CloseSession, counter: CounterRecord, session: Session) -> Outcome:
         self._database[names.SESSIONS].delete_one({"session": effect.session}, session=session)
         self._database[names.WATCHES].delete_many({"session": effect.session}, session=session)
-        # Other workers may still hold the record in memory: they find this mark when they look at the counter.
+        # Other workers may still hold the record in memory. They hear of it with the news, and whatever is to be
+        # stored meets this mark before that.
+        self._news.announce_closed(effect.session, session)
         mark = documents.closed_mark(counter)
         self._database[names.ACCEPTED].update_one(
             {"used": mark["used"]}, {"$setOnInsert": mark}, upsert=True, session=session

@@ -53,10 +53,15 @@ class TestLoginIsNeeded:
         assert [each.user for each in found.people] == [maria.user]
 
     def test_a_closed_session_is_over(self, wire, maria):
+        """For what it would change at once, for questions after a named time, in which all workers hear of it."""
         wire.register(maria)
         wire.login(maria)
         wire.ask(commands.Close(), commands.CloseResult)
-        assert wire.silent(wire.sealed(commands.New(0), bytes(32)))
+        assert wire.silent(wire.sealed(commands.Block(maria.user, True), bytes(32)))
+        ended = time.monotonic() + 2 * NEWS_SECONDS
+        while time.monotonic() < ended:
+            wire.connection.sleep(0.02)
+        assert wire.silent(*(wire.sealed(commands.New(0), bytes(32)) for _ in range(4)))
 
 
 class TestOneLetter:

@@ -1,4 +1,4 @@
-"""Blocks in the real database: who is asked about, what is remembered, and for how long."""
+"""What workers remember, in the real database: whom blocks are asked about, for how long, and the news of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from repository_worker.effects import SetBlock
 from repository_worker.storage import collections as names
 from repository_worker.storage import memory
 from repository_worker.storage.blocks import Blocks
-from repository_worker.storage.memory import MEMORY_SECONDS, NEWS_SECONDS, News
+from repository_worker.storage.interface import Closed
+from repository_worker.storage.memory import CLOSED_SESSIONS, MEMORY_SECONDS, NEWS_SECONDS, News
 from tests.support.protocol import BRUNO, JOAO, MARIA
 
 
@@ -149,3 +150,35 @@ def test_the_look_uses_its_index_alone(blocks, collection):
     plan = collection.database.command("explain", look)["executionStats"]
     assert plan["totalDocsExamined"] == 0
     assert plan["totalKeysExamined"] <= 4
+
+
+@pytest.fixture
+def news(database, clock):
+    (declared,) = [each for each in names.COLLECTIONS if each.name == names.NEWS]
+    database.create_collection(declared.name, validator=declared.validator)
+    return News(database, clock)
+
+
+def close(database, *sessions: bytes) -> None:
+    with database.client.start_session() as session, session.start_transaction():
+        for each in sessions:
+            News(database).announce_closed(each, session)
+
+
+def test_closed_sessions_are_named_after_the_named_time(news, database, clock):
+    assert news.closed(0) == Closed(0, ())
+    close(database, b"a" * 16, b"b" * 16)
+    clock.now += NEWS_SECONDS - 0.01
+    assert news.closed(0) == Closed(0, ())
+    clock.now += 0.02
+    assert news.closed(0) == Closed(2, (b"a" * 16, b"b" * 16))
+    assert news.closed(1) == Closed(2, (b"b" * 16,))
+    assert news.closed(2) == Closed(2, ())
+    assert news.count() == 0  # nothing else changed
+
+
+@pytest.mark.parametrize("known", [0, CLOSED_SESSIONS + 7], ids=["too long ago", "of a database that was restored"])
+def test_when_nobody_can_name_them_all_that_is_said(known, news, database):
+    close(database, *(bytes([0, number % 256]) * 8 for number in range(CLOSED_SESSIONS + 1)))
+    assert news.closed(known) == Closed(CLOSED_SESSIONS + 1, None)
+    assert len(news.closed(1).sessions) == CLOSED_SESSIONS

@@ -11,10 +11,10 @@ import pytest
 
 from broker_config import names
 from broker_config.connection import connect
-from crypto_core import commands, envelope, session
+from crypto_core import commands, envelope, mailbox, session
 from crypto_core.commands import ErrorCode
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import new_nonce
+from crypto_core.ids import new_letter_id, new_nonce
 from repository_worker import worker
 from repository_worker.errors import StorageUnavailable
 from repository_worker.keys import Home
@@ -150,8 +150,36 @@ def test_a_session_that_was_closed_elsewhere_ends_in_the_batch(pipeline, people,
         message, _, _ = asked(wire, commands.New(0))
         assert pipeline.handle_batch([message])[0].verdict is Verdict.DONE  # its record is in memory now
         wire.ask(commands.Close(), commands.CloseResult)
-        message, _, _ = asked(wire, commands.New(0))
-        assert pipeline.handle_batch([message, message]) == [Handled(Verdict.DEAD_LETTER)] * 2
+        change, _, _ = asked(wire, commands.Block(joao.user, True))
+        refused, _, _ = asked(wire, commands.Status(new_letter_id()))
+        dead = Handled(Verdict.DEAD_LETTER)
+        assert pipeline.handle_batch([change, refused]) == [dead] * 2  # at once, whoever hears of it when
+        question, _, _ = asked(wire, commands.New(0))
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while pipeline.handle_batch([question, question]) != [dead] * 2:
+            assert time.monotonic() < deadline, "a closed session is answered for ever"
+
+
+def test_a_question_that_is_answered_looks_nothing_up(pipeline, people, monkeypatch):
+    (_, wire), _ = people
+    monkeypatch.setattr(pipeline._storage, "counters", None)
+    message, data, nonce = asked(wire, commands.New(0))
+    (end,) = pipeline.handle_batch([message])
+    wire.opened(end.reply.body, data, nonce, commands.BoxResult)
+
+
+def test_the_ends_of_all_mailboxes_that_a_batch_asks_for_are_one_query(pipeline, people, monkeypatch):
+    looked = []
+    look = pipeline._storage._heads.look
+    monkeypatch.setattr(pipeline._storage._heads, "look", lambda *args: looked.append(args) or look(*args))
+    wires = [wire for _, wire in people]
+    made = [asked(wire, commands.New(0)) for wire in (*wires, *wires)]
+    ends = pipeline.handle_batch([message for message, _, _ in made])
+    assert len(looked) == 1
+    for wire, (citizen, _), (_, data, nonce), end in zip((*wires, *wires), (*people, *people), made, ends, strict=True):
+        found = wire.opened(end.reply.body, data, nonce, commands.BoxResult)
+        descriptor = wire.descriptor
+        mailbox.read_head(found.head, descriptor.verify_key, descriptor.repository, citizen.user)
 
 
 def test_two_pipelines_answer_one_batch_alike(pipeline, people):

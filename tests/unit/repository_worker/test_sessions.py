@@ -10,6 +10,7 @@ from crypto_core import records
 from crypto_core.ids import SessionId
 from repository_worker.keys import KekRing
 from repository_worker.sessions import Sessions
+from repository_worker.storage.interface import Closed
 from tests.support.protocol import NOW, SESSION, digest, kek, signing_key
 
 
@@ -25,6 +26,12 @@ class Stored:
 
     records: dict[bytes, bytes] = field(default_factory=dict)
     asked: int = 0
+    ended: list[bytes] = field(default_factory=list)
+    named: int = 3
+
+    def closed(self, since):
+        more = len(self.ended) - since
+        return Closed(len(self.ended), tuple(self.ended[since:]) if 0 <= more <= self.named else None)
 
     def session(self, session):
         self.asked += 1
@@ -74,6 +81,42 @@ def test_forgotten_when_closed(sessions, stored):
     sessions.find(SESSION)
     stored.records.clear()
     sessions.forget(SESSION)
+    assert sessions.find(SESSION) is None
+
+
+def test_forgotten_when_closed_by_another_worker(sessions, stored):
+    other = SessionId(bytes(16))
+    stored.records[other] = sessions.seal(record(other), NOW).record
+    sessions.find(SESSION), sessions.find(other)
+    stored.ended.append(SESSION)
+    del stored.records[SESSION]
+    assert sessions.find(SESSION) is None
+    assert sessions.find(other) == record(other)
+    assert stored.asked == 3  # the other one was still remembered
+
+
+@pytest.mark.parametrize("count", [4, -1], ids=["more were closed than the news name", "the database was restored"])
+def test_everything_is_forgotten_when_nobody_can_say_what_was_closed(count, sessions, stored):
+    stored.ended = [bytes(16)]
+    sessions.find(SESSION)
+    stored.ended = [bytes(16)] * (1 + count)
+    sessions.find(SESSION)
+    assert stored.asked == 2
+
+
+def test_what_was_read_before_a_session_was_closed_is_not_remembered_after(sessions, stored, monkeypatch):
+    read = stored.session
+
+    def closed_meanwhile(session):
+        sealed = read(session)
+        stored.ended.append(session)
+        sessions._forget_closed()  # another thread hears of it first
+        return sealed
+
+    monkeypatch.setattr(stored, "session", closed_meanwhile)
+    sessions.find(SESSION)
+    monkeypatch.undo()
+    del stored.records[SESSION]
     assert sessions.find(SESSION) is None
 
 

@@ -15,7 +15,7 @@ from client.api import Repository
 from client.commands.box import ListedLetter
 from client.commands.choose import SignatureRequest
 from client.commands.read import ReadLetter
-from client.errors import CheckFailed, ClientError, Stopped
+from client.errors import CheckFailed, ClientError, NotAllowed, Stopped
 from client.state.people import KnownPerson
 from client.ui import model
 from client.ui.compose import Answer, Compose
@@ -44,6 +44,7 @@ class Letters(HostScreen):
         Binding("s", "save", "Save", tooltip="saves the files beside it in a folder"),
         Binding("t", "timeline", "Timeline", tooltip="what became of the chosen letter, if it is yours"),
         Binding("x", "refuse", "Refuse", show=False, tooltip="refuses to sign for the chosen letter"),
+        Binding("d", "delete", "Delete", show=False, tooltip="deletes the chosen letter from your mailbox, for good"),
         Binding("c", "compose", "Compose", tooltip="writes a letter"),
         Binding("p", "people", "People", tooltip="finds people, and confirms them"),
         Binding("a", "only_new", "All/new", show=False, tooltip="all letters, or only those that were not read"),
@@ -58,7 +59,7 @@ class Letters(HostScreen):
         self._all: tuple[LetterRow, ...] = ()
         self._only_new = False
         self._opened: ReadLetter | None = None
-        self._came: dict[str, ListedLetter] = {}  #: since the list was made
+        self._came: dict[str, ListedLetter] = {}  #: since the list was asked for
         self._folder: Path | None = None  #: where attachments were saved last
 
     def compose(self) -> ComposeResult:
@@ -126,11 +127,11 @@ class Letters(HostScreen):
 
     async def load(self) -> None:
         """The list anew."""
+        self._came = {}
         listed, self.host.known = await self.host.desk.call(_letters_and_people)
         # What came while the list was made may be missing in it.
-        last = max((each.number for each in listed), default=0)
-        self._came = {name: each for name, each in self._came.items() if each.number > last}
-        self._show(model.letter_rows((*listed, *self._came.values()), self.host.names))
+        late = [each for name, each in self._came.items() if all(name != there.full_name for there in listed)]
+        self._show(model.letter_rows((*listed, *late), self.host.names))
         self.host.watcher.start()
 
     def action_read(self) -> None:
@@ -245,6 +246,34 @@ class Letters(HostScreen):
         refused = await self.host.desk.call(lambda repository: repository.refuse(row.name, reason))
         await self.load()
         self.host.say(model.refusal_sent(refused))
+
+    def action_delete(self) -> None:
+        """Deletes the chosen letter, if the person says yes."""
+        row = self._chosen
+        if row is not None:
+            self.host.start(lambda: self._delete(row))
+
+    async def _delete(self, row: LetterRow) -> None:
+        declined = False
+
+        def approve(found: ListedLetter) -> bool:
+            nonlocal declined
+            declined = not self.host.desk.agree(model.deletion_question(found))
+            return not declined
+
+        try:
+            deleted = await self.host.desk.call(lambda repository: repository.delete(row.name, approve))
+        except NotAllowed:
+            if not declined:
+                raise
+            self.host.say("Nothing was deleted.")
+            return
+        if self._opened is not None and self._opened.full_name == row.name:
+            self._opened = None
+            self.query_one(Pane).show(_WELCOME)
+            self.leave()
+        await self.load()
+        self.host.say(model.deleted(deleted))
 
     def action_reply(self) -> None:
         """Writes an answer to the opened letter."""

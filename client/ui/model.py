@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from client.cli.screen import moment
-from client.cli.views import UNOPENED, person_lines, signature_lines
+from client.cli.views import UNOPENED, deletion_lines, person_lines, signature_lines
 from client.commands.box import ListedLetter, Signature
 from client.commands.choose import Refused, SignatureRequest
+from client.commands.delete import Deleted
 from client.commands.pending import Resumed
 from client.commands.people import FoundPerson
 from client.commands.read import ReadLetter
@@ -376,6 +377,20 @@ def receipt_question(found: ReadLetter) -> Lines:
         Line(safe_text(found.subject)),
         Line("It cannot be taken back."),
     )
+
+
+def deletion_question(found: ListedLetter) -> Lines:
+    """Before a letter is deleted."""
+    return (
+        Line("Delete this letter?", Tone.HEADING),
+        *(Line(text) for text in deletion_lines(found)),
+        Line("It goes from your mailbox, for good. Others keep theirs, and what was signed stays as evidence."),
+    )
+
+
+def deleted(found: Deleted) -> str:
+    """One line about a letter that is gone."""
+    return f"Letter {found.letter_id} {'was deleted before' if found.before else 'is deleted'}."
 
 
 def addressees_of(found: ReadLetter, *, everybody: bool) -> tuple[Addressee, ...]:

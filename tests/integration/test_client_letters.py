@@ -838,6 +838,11 @@ def test_a_letter_to_be_signed_for_is_refused_at_the_screen(maria: Citizen, joao
             await type_pin(keyboard)
             await keyboard.until("You refused to sign for letter")
             assert "(you refused to sign" in keyboard.text().splitlines()[2]
+            await keyboard.press("d")
+            await keyboard.until("Delete this letter?")
+            await keyboard.press("y")
+            await keyboard.until(f"Letter {letter} is deleted.")
+            assert "(you refused to sign" not in keyboard.text().splitlines()[2]
 
     asyncio.run(refuse())
     with maria.open() as repository:

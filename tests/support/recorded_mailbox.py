@@ -97,7 +97,7 @@ class RecordedMailbox:
         return self._letters
 
     def new(self) -> tuple[ListedLetter, ...]:
-        return tuple(each for each in self._letters if not each.read)
+        return tuple(each for each in self.letters() if not each.read)
 
     def watch(self, *, stopped: Callable[[], bool], trouble: Callable[[ClientError], None]) -> Iterator[Arrival]:
         """Nothing comes here."""

@@ -21,11 +21,12 @@ from textual.widgets import Input, TextArea
 
 from client.commands.box import ListedLetter, Signature
 from client.commands.choose import Refused
+from client.commands.delete import Deleted
 from client.commands.pending import Resumed
 from client.commands.send import Recipient, Sent
 from client.commands.status import ReceiptStatus, Verdict
 from client.commands.watch import Arrival
-from client.errors import CheckFailed, ClientError, LetterKept, MailboxAlarm, Stopped, Unreachable
+from client.errors import CheckFailed, ClientError, LetterKept, MailboxAlarm, NotAllowed, Stopped, Unreachable
 from client.settings import Front, Transfer
 from client.ui.app import MailboxApp
 from client.ui.compose import Compose
@@ -44,7 +45,7 @@ from tests.support.recorded_mailbox import (
     at,
     listed,
 )
-from tests.support.screens import Keyboard, at_keyboard
+from tests.support.screens import PATIENCE_SECONDS, Keyboard, at_keyboard
 
 
 def play(library: Library | type[RecordedMailbox], act: Callable[[Keyboard], Awaitable[None]]) -> None:
@@ -462,9 +463,11 @@ def test_a_transfer_tells_how_far_it_is_and_can_be_stopped():
 
 
 class Arriving(RecordedMailbox):
-    """Tells what is put into `coming`."""
+    """Tells what is put into `coming`; gives the letters when `listing` is set, which are `there` then too."""
 
-    coming: ClassVar[queue.Queue[Arrival | ClientError | None]] = queue.Queue()
+    coming: ClassVar[queue.Queue[Arrival | ClientError]] = queue.Queue()
+    there: ClassVar[list[ListedLetter]] = []
+    listing = threading.Event()
 
     def watch(self, *, stopped, trouble):
         while not stopped():
@@ -477,10 +480,23 @@ class Arriving(RecordedMailbox):
                 else:
                     yield found
 
+    def letters(self):
+        found = (*super().letters(), *self.there)
+        assert self.listing.wait(PATIENCE_SECONDS)
+        return found
+
     def read(self, name: str, sign: object = None):
         if all(each.full_name != name for each in self._letters):
             raise CheckFailed("This letter is not what it seems.", checks=BAD)
         return super().read(name)
+
+
+@pytest.fixture
+def arriving() -> type[Arriving]:
+    Arriving.coming = queue.Queue()
+    Arriving.there = []
+    Arriving.listing.set()
+    return Arriving
 
 
 def arrived(about: ListedLetter, **changes: object) -> Arrival:
@@ -488,56 +504,92 @@ def arrived(about: ListedLetter, **changes: object) -> Arrival:
     return Arrival(**{"number": 9, "at": about.received_at, "good": True, "letter": about, **values, **changes})
 
 
-def test_what_comes_is_shown_at_once_and_takes_nothing_from_who_is_writing():
-    evil = listed("w5w5", BRUNO, "[b]Bruno[/b]", "[@click=app.quit]x[/]\x1b[2J", at(15, 0), read=False, number=9)
-    bad = listed("y6y6", STRANGER, "Banco", "Pague já", at(15, 1), good=False, checks=BAD, read=False, to=(), number=10)
+def test_what_comes_is_shown_at_once_and_takes_nothing_from_who_is_writing(arriving):
+    evil = listed("w5w5", BRUNO, "[b]Bruno[/b]", "[@click=app.quit]x[/]\x1b[2J", at(15, 0), read=False)
+    bad = listed("y6y6", STRANGER, "Banco", "Pague já", at(15, 1), good=False, checks=BAD, read=False, to=())
 
     async def act(keyboard: Keyboard) -> None:
         await keyboard.press("down", "c", "tab")
         await keyboard.write("Assu")
-        Arriving.coming.put(arrived(evil))
+        arriving.there.append(evil)
+        arriving.coming.put(arrived(evil))
         await keyboard.until("New: letter from [b]Bruno[/b]: [@click=app.quit]x[/]\\x1b[2J")
         await keyboard.write("nto")
         assert keyboard.app.screen.query_one(Input).value == "Assunto"
-        Arriving.coming.put(arrived(bad, good=False))
-        await keyboard.until("A letter came that a check refused: do not trust it. (and 1 more)")
+        # The next list is made before another one comes, and has it not.
+        arriving.listing.clear()
         await keyboard.press("escape", "y")
-        await keyboard.until(lambda: not isinstance(keyboard.app.screen, Compose))
+        await keyboard.until("At work")
+        arriving.coming.put(arrived(bad, good=False))
+        await keyboard.until("A letter came that a check refused: do not trust it.")
+        arriving.listing.set()
         await keyboard.idle()
-        # They stay in the list though the repository's list, made before they came, has them not.
         assert "7 letters, 3 new, 2 REFUSED" in keyboard.text()
         assert "Banco" not in keyboard.text()
         assert "Pague" not in keyboard.text()
-        rows = keyboard.app.screen.query_one(Rows)
-        assert rows.cursor_row == 3  # on the letter that it was on
+        assert keyboard.app.screen.query_one(Rows).cursor_row == 3  # on the letter that it was on
         await keyboard.press("up", "up", "up", "enter")
         await keyboard.until("REFUSED: this is not shown as a letter.")
 
-    Arriving.coming = queue.Queue()
-    play(lambda front: Arriving(front, LETTERS), act)
+    play(arriving, act)
 
 
-def test_a_watch_that_ends_says_so_and_begins_again_with_the_next_look():
+def test_a_watch_that_ends_says_so_and_begins_again_with_the_next_look(arriving):
     receipt = ReceiptStatus(BRUNO, "Bruno Antunes", Verdict.VERIFIED, at(1, 1), at(1, 1), 7, GOOD)
 
     async def act(keyboard: Keyboard) -> None:
-        Arriving.coming.put(Unreachable("The connection to the broker was lost [b].", "Why.", "What."))
+        arriving.coming.put(Unreachable("The connection to the broker was lost [b].", "Why.", "What."))
         await keyboard.until("The connection to the broker was lost [b]. It is tried again.")
-        Arriving.coming.put(arrived(LETTERS[1], kind="receipt", letter=None, receipt=receipt))
+        arriving.coming.put(arrived(LETTERS[1], kind="receipt", letter=None, receipt=receipt))
         await keyboard.until("New: Bruno Antunes has read letter 3xw1; t shows the receipt. (and 1 more)")
         assert not isinstance(keyboard.app.screen, Notice)
         await keyboard.press("a", "a")
-        Arriving.coming.put(MailboxAlarm("The mailbox contradicts itself \x1b[2J."))
+        arriving.coming.put(MailboxAlarm("The mailbox contradicts itself \x1b[2J."))
         await keyboard.until("A CHECK FAILED while watching: The mailbox contradicts itself \\x1b[2J.")
         assert not isinstance(keyboard.app.screen, Notice)
         await keyboard.press("g")
         await keyboard.idle()
         await keyboard.until(lambda: "A CHECK FAILED" not in keyboard.text())
-        Arriving.coming.put(arrived(LETTERS[1], kind="refusal", letter=None))
+        arriving.coming.put(arrived(LETTERS[1], kind="refusal", letter=None))
         await keyboard.until("New: a refusal for letter 3xw1; t verifies and shows it.")
 
-    Arriving.coming = queue.Queue()
-    play(Arriving, act)
+    play(arriving, act)
+
+
+def test_a_letter_is_deleted_after_a_question():
+    class Deleting(RecordedMailbox):
+        gone: ClassVar[set[str]] = set()
+
+        def letters(self):
+            return tuple(each for each in super().letters() if each.full_name not in self.gone)
+
+        def delete(self, letter, approve):
+            if not approve(next(each for each in self._letters if each.full_name == letter)):
+                raise NotAllowed("Nothing was deleted.")
+            self.gone.add(letter)
+            return Deleted("k7d2", MARIA, at(1, 1), before=False)
+
+    async def act(keyboard: Keyboard) -> None:
+        await keyboard.press("enter")
+        await keyboard.until("Segue a ata")
+        await keyboard.press("d")
+        await keyboard.until("Delete this letter?")
+        assert "by Maria Conceição Reis" in keyboard.text()
+        await keyboard.press("enter", "escape")  # no key but y means yes
+        await keyboard.until("Nothing was deleted.")
+        assert "Segue a ata" in keyboard.text()
+        await keyboard.press("d")
+        await keyboard.until("Delete this letter?")
+        await keyboard.press("y")
+        await keyboard.until("Letter k7d2 is deleted.")
+        assert "4 letters" in keyboard.text()
+        assert "Segue a ata" not in keyboard.text()
+        await keyboard.press("down", "d")
+        await keyboard.until("which fails a check.")  # whose words stand nowhere
+        await keyboard.press("n")
+        await keyboard.until("Nothing was deleted.")
+
+    play(Deleting, act)
 
 
 def test_a_letter_to_be_signed_for_is_refused_after_two_questions():

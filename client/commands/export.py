@@ -23,6 +23,7 @@ from client.identity import Registry, VerifiedPerson
 from client.mailbox import Mailbox
 from client.naming import letter_name
 from client.state import pin
+from client.state.chain import Link
 from client.state.session import LiveSession
 from crypto_core import choice, commands, descriptor, documents, limits, receipt
 from crypto_core.choice import Reason
@@ -34,6 +35,7 @@ from crypto_core.letter import OpenedHead
 from crypto_core.mailbox import EntryKind
 from crypto_core.moments import to_datetime
 from crypto_core.receipt import OpenedReceipt
+from crypto_core.sign_for import SignedSlip
 from evidence_package import contents
 from evidence_package.contents import Description, Disclosed, Package
 from evidence_package.verdict import Report
@@ -55,6 +57,15 @@ class _About:
 
 
 @dataclass(frozen=True, slots=True)
+class _Letter:
+    """The letter that is exported, judged good; without its text where its author has deleted the copy."""
+
+    head: OpenedHead
+    body: bytes | None
+    slip: SignedSlip | None  #: of a letter that opens against a signature
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """A package, and what its verification says now."""
 
@@ -67,6 +78,8 @@ class Exported:
 def export(context: Context, text: str, *, redact: bool = False) -> Exported:
     """The package of a letter that was sent or received; with `redact` without its subject, body and reasons.
 
+    Of an own letter that was deleted there is a redacted package: what was signed stays.
+
     Raises CheckFailed for a letter that fails a check, and what reading it raises.
     """
     if context.former is not None:
@@ -78,26 +91,37 @@ def export(context: Context, text: str, *, redact: bool = False) -> Exported:
     live = session.require(context)
     own = mailbox.own_mailbox(context, live)
     link = naming.find_letter(own, text)
-    opened = read.fetch(context, live, own, link)
+    found = _letter(context, live, own, link, redact=redact)
     registry = Registry(context, live)
-    signed = [*_slip(opened), *_answers(context, live, own, opened)]
-    package = _package(context, live, registry, opened, signed, redact=redact)
+    signed = [*_slip(found), *_answers(context, live, own, found)]
+    package = _package(context, live, registry, found, signed, redact=redact)
     data = _signed(context, live, package)
     now = to_datetime(context.now())
     report = verify(data, trust_of(context), now)
-    return Exported(letter_name(opened.head.letter.id), to_datetime(package.description.exported), data, report)
+    return Exported(letter_name(found.head.letter.id), to_datetime(package.description.exported), data, report)
+
+
+def _letter(context: Context, live: LiveSession, own: Mailbox, link: Link, *, redact: bool) -> _Letter:
+    """The letter as it was read now; of a deleted one what the author's STATUS still shows. Raises NotFound."""
+    mine = link.author == own.owner
+    if not mine or not redact or own.chain().deleted(link.author, link.letter) is None:
+        opened = read.fetch(context, live, own, link)
+        return _Letter(opened.head, opened.shown.body, opened.slip)
+    judged = status.own_copy(context, live, own, link)
+    head, _ = judged.require()
+    return _Letter(head, None, judged.asked)
 
 
 def _package(
     context: Context,
     live: LiveSession,
     registry: Registry,
-    opened: read.Opened,
+    letter: _Letter,
     signed: Sequence[_About],
     *,
     redact: bool,
 ) -> Package:
-    head, me = opened.head, mailbox.require_login(live)
+    head, me = letter.head, mailbox.require_login(live)
     if live.own is None:
         raise LocalState("The kept session is not of this version.", action="Close it: smr session close.")
     exporter = Party(me, live.own.document)
@@ -112,7 +136,7 @@ def _package(
         description=Description(live.repository, known.name, head.letter.id, exporter, context.now()),
         letter=head.signed,
         subject=None if redact else Disclosed(head.subject.encode("utf-8"), head.subject_salt),
-        body=None if redact else Disclosed(opened.shown.body, head.body_salt),
+        body=None if redact or letter.body is None else Disclosed(letter.body, head.body_salt),
         documents=tuple(each.signed for each in signed),
         reasons=() if redact else tuple(_reasons(signed)),
         registrations=tuple(person.registered.signed for person in people),
@@ -156,18 +180,17 @@ def _reasons(signed: Iterable[_About]) -> Iterator[contents.Reason]:
             yield contents.Reason(each.signed.digest, text)
 
 
-def _slip(opened: read.Opened) -> Iterator[_About]:
+def _slip(letter: _Letter) -> Iterator[_About]:
     """The slip of a letter that opens against a signature; reading it has judged it."""
-    if opened.slip is not None:
-        yield _About(opened.head.letter.from_, opened.slip.signed, opened.slip.evidence)
+    if letter.slip is not None:
+        yield _About(letter.head.letter.from_, letter.slip.signed, letter.slip.evidence)
 
 
-def _answers(context: Context, live: LiveSession, own: Mailbox, opened: read.Opened) -> list[_About]:
+def _answers(context: Context, live: LiveSession, own: Mailbox, letter: _Letter) -> list[_About]:
     """What the exporter may show: the author what every recipient signed, a recipient the own documents."""
-    letter = opened.head.letter
-    if letter.from_.user != own.owner:
-        return list(_own_answers(live, own, opened))
-    found = status.status(context, letter_name(letter.id))
+    if letter.head.letter.from_.user != own.owner:
+        return list(_own_answers(live, own, letter))
+    found = status.status(context, letter_name(letter.head.letter.id))
     failed: list[ReceiptStatus | ChoiceStatus] = [
         *(each for each in found.receipts if each.verdict is status.Verdict.FAILED),
         *(each for each in found.choices if each.verdict is status.Signing.FAILED),
@@ -184,30 +207,30 @@ def _answers(context: Context, live: LiveSession, own: Mailbox, opened: read.Ope
     return answers
 
 
-def _own_answers(live: LiveSession, own: Mailbox, opened: read.Opened) -> Iterator[_About]:
+def _own_answers(live: LiveSession, own: Mailbox, letter: _Letter) -> Iterator[_About]:
     """What the exporter's own card has signed about a received letter: acceptance and receipt, where there are some."""
     kinds = (EntryKind.RECEIPT_SENT, EntryKind.ACCEPTANCE_SENT)
     for number, link in enumerate(own.synchronise().links, 1):
-        if link.kind not in kinds or (link.author, link.letter) != (own.owner, opened.head.letter.id):
+        if link.kind not in kinds or (link.author, link.letter) != (own.owner, letter.head.letter.id):
             continue
         (box, *_) = own.box(commands.All(after=number - 1, heads=True)).entries
         if box.entry.number != number:
             raise CheckFailed("The repository gave another entry than the one asked for.", "It was not used.")
-        yield _own_answer(live, own, opened, box)
+        yield _own_answer(live, own, letter, box)
 
 
-def _own_answer(live: LiveSession, own: Mailbox, opened: read.Opened, box: BoxEntry) -> _About:
+def _own_answer(live: LiveSession, own: Mailbox, letter: _Letter, box: BoxEntry) -> _About:
     """Raises CheckFailed when the entry holds something else than it records."""
     try:
         if box.choice is None:
             return _of_receipt(
                 receipt.open_receipt(opening.shown_view(box), live.repository, own.owner, live.sealing_keys())
             )
-        if opened.slip is None:
+        if letter.slip is None:
             raise BindingMismatch("an acceptance of a letter that asks for none")
         document = choice.read_accepted(box.choice.signed, live.repository)
-        slip = documents.decode(Slip, opened.slip.document, live.repository)
-        choice.require_about(document, slip, opened.slip.digest, own.owner)
+        slip = documents.decode(Slip, letter.slip.document, live.repository)
+        choice.require_about(document, slip, letter.slip.digest, own.owner)
         return _About(document.reader, box.choice.signed, box.choice.evidence)
     except ProtocolError as error:
         raise CheckFailed(

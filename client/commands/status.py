@@ -119,11 +119,7 @@ def status(context: Context, text: str) -> LetterStatus:
     own = mailbox.own_mailbox(context, live)
     link = naming.find_letter(own, text, (EntryKind.SENT,))
     known = own.synchronise()
-    result: StatusResult = context.call(live, commands.Status(link.letter))
-    routing = result.letter.entry.routing
-    if result.letter.entry.kind is not EntryKind.SENT or (routing.author, routing.letter) != (own.owner, link.letter):
-        raise CheckFailed("The repository answered about another letter than the one asked for.", "It was not used.")
-    own.require([result.letter, *result.receipts, *result.choices])
+    result = _ask(context, live, own, link)
     own.require_all(
         result.receipts, known.number, lambda each: each.kind is EntryKind.RECEIPT and each.letter == link.letter
     )
@@ -148,6 +144,23 @@ def status(context: Context, text: str) -> LetterStatus:
         expires_at=to_datetime(judged.slip.expires) if judged.slip else None,
         choices=chosen,
     )
+
+
+def own_copy(context: Context, live: LiveSession, own: Mailbox, link: Link) -> JudgedHead:
+    """The head of an own letter, which its author can open also when the copy was deleted."""
+    result = _ask(context, live, own, link)
+    with context.settings.waiting("the revocation lists"):
+        return opening.judge_head(context, live, Registry(context, live), result.letter)
+
+
+def _ask(context: Context, live: LiveSession, own: Mailbox, link: Link) -> StatusResult:
+    """STATUS of an own letter, everything in it as it was recorded. Raises CheckFailed, MailboxAlarm."""
+    result: StatusResult = context.call(live, commands.Status(link.letter))
+    routing = result.letter.entry.routing
+    if result.letter.entry.kind is not EntryKind.SENT or (routing.author, routing.letter) != (own.owner, link.letter):
+        raise CheckFailed("The repository answered about another letter than the one asked for.", "It was not used.")
+    own.require([result.letter, *result.receipts, *result.choices])
+    return result
 
 
 def _is_choice(own: Mailbox, link: Link) -> bool:

@@ -233,8 +233,11 @@ def test_a_letter_that_is_deleted_is_gone_for_its_owner_alone(maria: Citizen, jo
         repository.delete(name)
         with pytest.raises(NotFound, match="You deleted"):
             repository.read(name)
-        # What others have confirmed can still be seen.
+        # What others have confirmed can still be seen, and proved.
         assert repository.status(name).subject == "Para apagar"
+        with pytest.raises(NotFound, match="You deleted"):
+            repository.export(name)
+        assert repository.export(name, redact=True).report.passed
         assert repository.letter_history(name).deleted_at is not None
 
 

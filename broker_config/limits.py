@@ -44,3 +44,8 @@ BLOCKED_SECONDS: Final = 30
 CONNECT_SECONDS: Final = 10
 CONNECT_ATTEMPTS: Final = 3
 CONNECT_PAUSE_SECONDS: Final = 0.5
+
+# Blocks of memory up to this size are not given back to the system after each message (`connection`).
+KEPT_BYTES: Final = 4 * MIB
+# What is read from a connection at once: as much as one frame holds, unless rabbitmq.conf says otherwise.
+READ_BYTES: Final = 128 * 1024

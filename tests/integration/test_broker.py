@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from pika.adapters.utils.io_services_utils import _AsyncTransportBase
 
 from broker_config import limits, names, topology
 from broker_config.administration import Administration
@@ -112,6 +113,18 @@ def test_the_largest_envelope_passes_and_one_byte_more_does_not(vhost):
         channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, bytes(limits.ENVELOPE_BYTES))
         with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="larger than"):
             channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, bytes(limits.ENVELOPE_BYTES + 1))
+
+
+def test_a_large_message_is_read_in_large_pieces(vhost, monkeypatch):
+    asked = []
+    read = _AsyncTransportBase._sigint_safe_recv
+    monkeypatch.setattr(
+        _AsyncTransportBase, "_sigint_safe_recv", lambda _, sock, most: asked.append(most) or read(sock, most)
+    )
+    with connect(vhost.client()) as client, connect(vhost.worker()) as worker:
+        client.channel().basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, bytes(limits.MIB))
+        assert len(get_within_limit(worker.channel(), names.COMMANDS_QUEUE)[2]) == limits.MIB
+    assert set(asked) == {limits.READ_BYTES}
 
 
 # ---------------------------------------------------------------- permissions

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -152,3 +154,29 @@ def test_a_broker_that_accepts_and_says_nothing_is_unreachable(monkeypatch: pyte
         settings = parse_amqp_url(f"{scheme}://maria:segredo@127.0.0.1:{frozen.getsockname()[1]}/smr")
         with pytest.raises(BrokerUnreachable, match="no broker answers"):
             connect(settings, attempts=1)
+
+
+#: Makes and drops messages as chunks of attachments do, and says how many pages of memory that took anew.
+MESSAGES = """
+import resource
+from broker_config.connection import ConnectionSettings, connect
+from broker_config.errors import BrokerUnreachable
+
+def pages():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+try:
+    connect(ConnectionSettings("127.0.0.1", 1, "nobody", "x"), attempts=1)
+except BrokerUnreachable:
+    pass
+[b"x" * 524_288 for _ in range(4)]
+before = pages()
+for _ in range(20):
+    [b"x" * 524_288 for _ in range(4)]
+print(pages() - before)
+"""
+
+
+def test_the_memory_of_a_message_serves_the_next_ones():
+    done = subprocess.run([sys.executable, "-c", MESSAGES], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 20 * 4 * 524_288 // 4096 // 10, "most of them took fresh memory"

@@ -33,7 +33,7 @@ from crypto_core.stream import AttachmentStream, Shape
 
 #: Chunks under way at a time: the network, the broker and the workers have something to do while the next is sealed.
 IN_FLIGHT: Final = 8
-#: Chunks whose MACs are written to the disk together.
+#: Chunks whose hashes are written to the disk together.
 RECORDED_TOGETHER: Final = 8
 #: How often a file that changes while it is read is begun anew.
 ATTEMPTS: Final = 3
@@ -151,6 +151,7 @@ class _Upload:
         self._live = live
         self._journal = journal
         self._planned = planned
+        self._done = 0  # chunks that are there
         self._stream: AttachmentStream = planned.secrets.stream(journal.letter, planned.attachment, planned.size)
 
     def run(self) -> Attachment:
@@ -162,6 +163,7 @@ class _Upload:
         with _opened(planned) as file:
             puts = self._puts(file, found.there)
             for _ in self._context.call_all(self._live, puts, IN_FLIGHT):
+                self._done += 1
                 self._tell()
         self._tell()
         finished = self._stream.finish()
@@ -172,32 +174,36 @@ class _Upload:
         )
 
     def _tell(self) -> None:
-        done = min(self._stream.position * limits.CHUNK_BYTES, self._planned.size)
+        done = min(self._done * limits.CHUNK_BYTES, self._planned.size)
         self._context.settings.progress(Transfer(self._planned.secrets.name, True, done, self._planned.size))
 
     def _puts(self, file: BinaryIO, there: bytes) -> Iterator[commands.PutChunk]:
-        """The chunks that are missing there, each sealed when it is asked for."""
+        """The chunks that are missing there, some sealed at a time. None leaves before its hash is on the disk."""
         planned, shape = self._planned, self._stream.shape
         recorded = self._journal.recorded(planned)
         for first in range(0, shape.chunks, RECORDED_TOGETHER):
             positions = range(first, min(first + RECORDED_TOGETHER, shape.chunks))
-            pieces = [_read(file, shape, position) for position in positions]
-            self._record(first, pieces, recorded)
-            for position, piece in zip(positions, pieces, strict=True):
-                sealed = self._stream.seal(piece)
-                if not _is_there(there, position):
-                    yield commands.PutChunk(self._journal.letter, planned.attachment, position, sealed)
+            sealed: list[bytes] = []
+            hashes: list[bytes] = []
+            for position in positions:
+                sealed.append(self._stream.seal(_read(file, shape, position)))
+                hashes.append(self._stream.last_hash)
+            self._record(first, hashes, recorded)
+            for position, chunk in zip(positions, sealed, strict=True):
+                if _is_there(there, position):
+                    self._done += 1
+                else:
+                    yield commands.PutChunk(self._journal.letter, planned.attachment, position, chunk)
         if file.read(1):
             raise _Changed
 
-    def _record(self, first: int, pieces: Sequence[bytes], recorded: Sequence[bytes]) -> None:
-        """Notes what is about to be sealed. Raises _Changed when something else was sealed there before."""
-        macs = [self._planned.mac(position, piece) for position, piece in enumerate(pieces, first)]
-        before = recorded[first : first + len(macs)]
-        if not all(suite.equal(mac, known) for mac, known in zip(macs, before, strict=False)):
+    def _record(self, first: int, hashes: Sequence[bytes], recorded: Sequence[bytes]) -> None:
+        """Notes what is about to leave. Raises _Changed when something else was sealed there before."""
+        before = recorded[first : first + len(hashes)]
+        if not all(suite.equal(each, known) for each, known in zip(hashes, before, strict=False)):
             raise _Changed
-        if len(before) < len(macs):
-            self._journal.record(self._planned, first, macs)
+        if len(before) < len(hashes):
+            self._journal.record(self._planned, first, hashes)
 
 
 @contextmanager

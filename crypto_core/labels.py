@@ -53,7 +53,6 @@ ATTACHMENT_KEY: Final = "smr/1 attachment key"
 ATTACHMENT_DIGEST: Final = "smr/1 attachment digest"
 ATTACHMENT_CHUNKS: Final = "smr/1 attachment chunks"
 UPLOAD_JOURNAL: Final = "smr/1 upload journal"
-UPLOAD_CHUNK: Final = "smr/1 upload chunk"
 
 # Letters that open against a signature
 SIGN_FOR_LETTER: Final = "smr/1 sign-for letter"

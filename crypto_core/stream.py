@@ -144,6 +144,13 @@ class AttachmentStream:
         self._count(plaintext, sealed)
         return plaintext
 
+    @property
+    def last_hash(self) -> Digest:
+        """SHA-256 of the sealed chunk that was counted last. Raises Malformed before the first."""
+        if not self._chunks:
+            raise Malformed("no chunk was counted yet")
+        return self._chunks[-1]
+
     def finish(self) -> Finished:
         """Digest and hash. Raises Malformed while a chunk is missing."""
         if self.position != self.shape.chunks:

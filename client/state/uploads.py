@@ -1,12 +1,12 @@
 """Journals of uploads: what is needed to go on with attachments after a lost connection, a crash or Ctrl-C.
 
     uploads/<letter>/journal          the files, and what each is sealed under, encrypted for the citizen alone
-    uploads/<letter>/<attachment>     32 bytes for each chunk that was sealed: a MAC of its plaintext
+    uploads/<letter>/<attachment>     32 bytes for each chunk that was sealed: the SHA-256 of it, as it leaves
     uploads/<letter>/lock             held while somebody uploads
 
-A nonce must never meet two plaintexts. So the MAC of a chunk is on the disk before the sealed chunk leaves this
-machine, and a chunk is sealed again only when its MAC is the recorded one; an attachment whose file has changed gets
-another id, salt and secret. The MAC's key comes from the secret: what lies on the disk tells nothing about the file.
+Nobody may ever see two plaintexts under one nonce. So the hash of a sealed chunk is on the disk before the chunk leaves
+this machine, and what was sealed again leaves only when its hash is the recorded one; an attachment whose file has
+changed gets another id, salt and secret. The hashes are of what everybody on the way sees: they tell nothing more.
 
 The journal is encrypted under a key that comes from the citizen's sealing key, so that every later session opens it.
 """
@@ -58,11 +58,6 @@ class Planned:
     def file(self) -> Path:
         return Path(os.fsdecode(self.path))
 
-    def mac(self, position: int, plaintext: bytes) -> bytes:
-        """What is recorded of a chunk; 32 bytes."""
-        key = suite.expand(self.secrets.secret, suite.SECRET_BYTES, labels.UPLOAD_CHUNK, self.attachment)
-        return suite.labelled_mac(key, labels.UPLOAD_CHUNK, position, plaintext)
-
 
 @dataclass(frozen=True, slots=True)
 class _JournalFile:
@@ -99,17 +94,17 @@ class Journal:
         files.remove(self._record(before))
 
     def recorded(self, planned: Planned) -> list[bytes]:
-        """The MACs of the chunks that were sealed, from the first on. Raises OSError."""
+        """The hashes of the chunks that were sealed, from the first on. Raises OSError."""
         data = files.read(self._record(planned)) or b""
         # What was being written in a crash was not waited for, so that its chunk has not left either.
         return [data[at : at + DIGEST_BYTES] for at in range(0, len(data) - DIGEST_BYTES + 1, DIGEST_BYTES)]
 
-    def record(self, planned: Planned, position: int, macs: Sequence[bytes]) -> None:
-        """Adds the MACs of the chunks from `position` on: on the disk when this returns. Raises OSError."""
+    def record(self, planned: Planned, position: int, hashes: Sequence[bytes]) -> None:
+        """Adds the hashes of the chunks from `position` on: on the disk when this returns. Raises OSError."""
         descriptor = os.open(self._record(planned), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE_FILE)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             file.seek(position * DIGEST_BYTES)
-            file.write(b"".join(macs))
+            file.write(b"".join(hashes))
             file.truncate()
             os.fsync(file.fileno())
         if position == 0:

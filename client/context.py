@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,7 +34,6 @@ from crypto_core.commands import Command, RefusedByRepository
 from crypto_core.descriptor import Descriptor
 from crypto_core.errors import SignatureInvalid
 from crypto_core.ids import LetterId, Milliseconds, RepositoryId, SessionId, UserId
-from crypto_core.suite import sha256
 
 # What speaks to the broker and what judges certificates is loaded when it is first needed: both take long.
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
     commands.PutChunk: commands.PutChunkResult,
     commands.GetChunk: commands.GetChunkResult,
 }
+
+#: Counters that many commands reserve at once, at most; what is not used of them is lost to the session.
+MOST_RESERVED: Final = 64
 
 
 class _OtherKey(Exception):
@@ -214,23 +217,46 @@ class Context:
     def call_all(self, session: LiveSession, wanted: Iterable[Command], most: int) -> Iterator[Any]:
         """The results of many commands as `call` takes them, in their order; `most` are under way at a time.
 
-        When the repository gets new keys meanwhile, the wait ends as when it is silent, and the next `call` follows.
+        A session that comes near its end is succeeded by another one, which may take the card. When the repository
+        gets new keys meanwhile, the wait ends as when it is silent, and the next `call` follows.
         """
-        session = self.current(session)
-        counters_ = self._counters(session, most)
-        requests = (self._request(session, each, next(counters_)) for each in wanted)
-        yield from self.transport(session.app_key.public.raw, session.account).exchange_all(requests, most)
+        waiting = iter(wanted)
+        for first in waiting:
+            session = self._lasting(self.current(session))
+            requests = self._requests(session, chain((first,), waiting), most)
+            # What is under way is answered before another session is opened: nobody else would take these replies.
+            yield from self.transport(session.app_key.public.raw, session.account).exchange_all(requests, most)
+
+    def _lasting(self, session: LiveSession) -> LiveSession:
+        """This session while it has time and commands left, else the next one."""
+        if session.usable(self.now(), counters.used(self.home, session.session)):
+            return session
+        from client import session as sessions  # which is made of contexts
+
+        by = self._successors[session.session] = sessions.require(self)
+        return by
+
+    def _requests(self, session: LiveSession, wanted: Iterator[Command], some: int) -> Iterator[Request[Any]]:
+        """One at least, then as many as the session lasts; what is not taken from `wanted` stays there."""
+        for counter in self._counters(session, some):
+            command = next(wanted, None)
+            if command is None:
+                return
+            yield self._request(session, command, counter)
+            if not session.usable(self.now(), counter):
+                return
 
     def _counters(self, session: LiveSession, some: int) -> Iterator[int]:
-        """Counters, reserved some at a time: each reservation is a write to the disk that is waited for."""
+        """Counters, reserved some at a time, and more each time: each reservation is a write that is waited for."""
         while True:
             yield from counters.reserve_some(self.home, session.session, some)
+            some = min(2 * some, MOST_RESERVED)
 
     def _request(self, session: LiveSession, command: Command, counter: int) -> Request[Any]:
         sealed = self._seal(session, command, counter)
         from client.transport import Request
 
-        return Request(sealed.envelope, self._take(session, sealed, command))
+        return Request(sealed.envelope, sealed.digest, self._take(session, sealed, command))
 
     def call_kept(
         self,
@@ -294,10 +320,10 @@ class Context:
 
     @staticmethod
     def _take(session: LiveSession, sealed: Sealed, command: Command) -> Callable[[bytes], Any]:
-        request_hash, kind = sha256(sealed.envelope), RESULTS[type(command)]
+        digest, kind = sealed.digest, RESULTS[type(command)]
 
         def take(data: bytes) -> Any:
-            body = envelope.open_reply(data, session.verify_key, session.keys, sealed.counter, request_hash)
+            body = envelope.open_reply(data, session.verify_key, session.keys, sealed.counter, digest)
             return commands.decode_reply(body, kind, sealed.nonce)
 
         return take

@@ -53,7 +53,7 @@ def require(context: Context) -> LiveSession:
     """
     if context.former is not None:
         reading = context.reading
-        if reading is None or reading.epoch < context.descriptor.oldest:
+        if reading is None or not _lasts(context, reading):
             reading = context.reading = _open_former(context, context.former)
         return reading
     kept = _usable(context)
@@ -154,9 +154,13 @@ def _usable(context: Context) -> LiveSession | None:
     kept = context.sessions.load()
     if kept is None or kept.user is None or kept.own is None:
         return None
-    if kept.epoch < context.descriptor.oldest:
-        return None  # its keys were withdrawn: what is answered in this session can no longer be verified
-    return kept if kept.usable(context.now(), counters.used(context.home, kept.session)) else None
+    return kept if _lasts(context, kept) else None
+
+
+def _lasts(context: Context, live: LiveSession) -> bool:
+    """Whether it has time and commands left, and its keys were not withdrawn: then replies could not be verified."""
+    used = counters.used(context.home, live.session)
+    return live.epoch >= context.descriptor.oldest and live.usable(context.now(), used)
 
 
 def _open(context: Context) -> LiveSession:

@@ -3,6 +3,9 @@
     Transport.exchange(envelope, take)      publishes the envelope and waits for a reply that `take` accepts
     Transport.exchange_all(requests, n)     the same for many, of which up to n are under way at a time
 
+A request that is alone waits for the broker's word that it has it; of many under way the replies say more. Only when
+these stay away is the broker asked, by publishing the oldest once more: is its queue full, or not there?
+
 Anybody who reaches the reply queue can put anything there, so that nothing is believed before `take` has verified it,
 and nothing that `take` refuses ends the wait: a forged reply must not be able to cancel a command. Correlation ids are
 hints: they say which request to try first. A connection that is lost is opened again, and the same bytes are published
@@ -32,6 +35,7 @@ from client.errors import LocalState, NotAllowed, Stopped, TooLarge, Unreachable
 from client.settings import REPLY_SECONDS
 from crypto_core.commands import RefusedByRepository
 from crypto_core.errors import BindingMismatch, ProtocolError
+from crypto_core.ids import Digest
 from crypto_core.suite import sha256
 
 R = TypeVar("R")
@@ -43,21 +47,26 @@ _PERSISTENT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[R]):
-    """An envelope, and what makes its result of a reply; `take` raises as `Transport.exchange` says."""
+    """An envelope, its SHA-256, and what makes its result of a reply; `take` raises as `Transport.exchange` says."""
 
     envelope: bytes = field(repr=False)
+    digest: Digest
     take: Callable[[bytes], R]
 
 
 @dataclass(slots=True)
 class _Flight(Generic[R]):
-    """A request under way: the channel that it was published on last, and its result once that is there."""
+    """A request under way: the connection that it was published by last, and its result once that is there."""
 
     request: Request[R]
-    name: str
-    channel: Any = None
+    connection: pika.BlockingConnection | None = None
     result: R | None = None
     landed: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its correlation id, which the logs of the repository name too."""
+        return self.request.digest.hex()
 
 
 class Transport:
@@ -76,6 +85,8 @@ class Transport:
         self._stopped = stopped
         self._connection: pika.BlockingConnection | None = None
         self._channel: Any = None
+        self._quick: Any = None  #: for what is published without waiting for the broker's word
+        self._returned = False  #: the broker had no queue for something of that
         self._queue = ""
         self._arrived: deque[tuple[bytes, str | None]] = deque()  #: bodies, each with its correlation id
         self._hinted = False
@@ -88,7 +99,7 @@ class Transport:
         `take` raises ProtocolError for a reply that is not the answer; RefusedByRepository, which is an answer, ends
         the wait. Raises Unreachable, Stopped, TooLarge, NotAllowed (the broker account), LocalState (its address).
         """
-        (result,) = self.exchange_all([Request(envelope, take)], 1)
+        (result,) = self.exchange_all([Request(envelope, sha256(envelope), take)], 1)
         return result
 
     def exchange_all(self, requests: Iterable[Request[R]], most: int) -> Iterator[R]:
@@ -98,6 +109,7 @@ class Transport:
         as others arrive. Raises as `exchange` does; what was under way then may have had its effect.
         """
         source, flights = iter(requests), deque[_Flight[R]]()
+        self._returned = False
         while True:
             while len(flights) < most and (request := next(source, None)) is not None:
                 flights.append(_departing(request))
@@ -106,7 +118,7 @@ class Transport:
             deadline = time.monotonic() + self._reply_seconds
             while not flights[0].landed:
                 with self._connected(deadline):
-                    if self._advance(flights, deadline):
+                    if self._advance(flights, deadline, awaited=most == 1):
                         deadline = time.monotonic() + self._reply_seconds
             yield flights.popleft().result  # type: ignore[misc]  # it has landed
 
@@ -130,12 +142,14 @@ class Transport:
         except BrokerError as error:
             raise Unreachable(f"The broker is not ready: {error}.") from error
 
-    def _advance(self, flights: Sequence[_Flight[R]], deadline: float) -> bool:
-        """Publishes what was not published on this channel, and looks for replies once; whether one was taken."""
+    def _advance(self, flights: Sequence[_Flight[R]], deadline: float, *, awaited: bool) -> bool:
+        """Publishes what was not published by this connection, and looks for replies once; whether one was taken."""
         for each in flights:
-            if not each.landed and each.channel is not self._channel:
-                self._publish(each.request.envelope)
-                each.channel = self._channel
+            if not each.landed and each.connection is not self._connection:
+                self._publish(each, awaited=awaited)
+                each.connection = self._connection
+        if not awaited and time.monotonic() >= deadline and not self._arrived:
+            self._publish(flights[0], awaited=True)
         return self._look(flights, deadline)
 
     @property
@@ -187,7 +201,8 @@ class Transport:
 
     def close(self) -> None:
         """Drops the connection; the broker drops its queue."""
-        connection, self._connection, self._channel, self._queue = self._connection, None, None, ""
+        connection, self._connection = self._connection, None
+        self._channel, self._quick, self._queue = None, None, ""
         if connection is not None:
             try:
                 connection.close()
@@ -195,12 +210,15 @@ class Transport:
                 return  # it was lost already
 
     def _open(self) -> None:
-        if self._connection is not None and self._connection.is_open and self._channel.is_open:
+        channels = (self._channel, self._quick)
+        if self._connection is not None and self._connection.is_open and all(each.is_open for each in channels):
             return
         self.close()
         self._connection = broker.connect(self._settings, name=f"smr {self._installation}")
         self._channel = self._connection.channel()
         self._channel.confirm_delivery()
+        self._quick = self._connection.channel()
+        self._quick.add_on_return_callback(self._take_back)
         self._queue = names.reply_queue(self._installation, secrets.token_bytes(names.RANDOM_BYTES))
         topology.declare_reply_queue(self._channel, names.QueueName(self._queue))
         self._channel.basic_consume(self._queue, self._take_in, auto_ack=True, exclusive=True)
@@ -211,24 +229,28 @@ class Transport:
         else:
             self._hinted = True
 
-    def _publish(self, envelope: bytes) -> None:
+    def _take_back(self, *_: object) -> None:
+        self._returned = True
+
+    def _publish(self, flight: _Flight[R], *, awaited: bool) -> None:
         properties = pika.BasicProperties(
             content_type="application/cose",
             delivery_mode=_PERSISTENT,
             reply_to=self._queue,
-            correlation_id=sha256(envelope).hex(),
+            correlation_id=flight.name,
             user_id=self._settings.user,
         )
+        channel = self._channel if awaited else self._quick
         try:
-            self._channel.basic_publish(
-                names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, envelope, properties, mandatory=True
+            channel.basic_publish(
+                names.COMMANDS_EXCHANGE,
+                names.COMMANDS_ROUTING_KEY,
+                flight.request.envelope,
+                properties,
+                mandatory=True,
             )
         except pika.exceptions.UnroutableError as error:
-            raise Unreachable(
-                "The broker has no queue for the repository's commands.",
-                "Nothing was delivered; what has an effect is kept and will be sent again.",
-                "Tell the operator, and try again later.",
-            ) from error
+            raise _unroutable() from error
         except pika.exceptions.NackError as error:
             raise Unreachable(
                 "The repository is busy: its queue is full.",
@@ -247,6 +269,8 @@ class Transport:
         self._last = last or self._last
         if self._stopped():
             raise Stopped
+        if self._returned:
+            raise _unroutable()
         left = deadline - time.monotonic()
         if left <= 0:
             raise _silent(self._reply_seconds, self.ignored, self._last)
@@ -280,7 +304,15 @@ def _departing(request: Request[R]) -> _Flight[R]:
             "Nothing was sent.",
             "Send less at once.",
         )
-    return _Flight(request, sha256(request.envelope).hex())
+    return _Flight(request)
+
+
+def _unroutable() -> Unreachable:
+    return Unreachable(
+        "The broker has no queue for the repository's commands.",
+        "Nothing was delivered; what has an effect is kept and will be sent again.",
+        "Tell the operator, and try again later.",
+    )
 
 
 def _silent(seconds: float, ignored: int, last: ProtocolError | None) -> Unreachable:

@@ -26,7 +26,7 @@ from crypto_core import cbor, commands, cose, labels, limits, schema, suite
 from crypto_core.commands import Command
 from crypto_core.envelope import TrafficKeys
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import SALT_BYTES, LetterIdField, NonceField, SessionId, SessionIdField, UserIdField
+from crypto_core.ids import SALT_BYTES, Digest, LetterIdField, NonceField, SessionId, SessionIdField, UserIdField
 from crypto_core.schema import Range, Size
 from crypto_core.suite import ContentKey
 
@@ -37,12 +37,19 @@ _ENVELOPE: Final = "envelope"
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An envelope that is ready to be published, with what is needed to take its reply."""
+    """An envelope that is ready to be published, with what is needed to take its reply.
+
+    `digest`: its SHA-256, which the reply is bound to.
+    """
 
     session: SessionId
     counter: int
     nonce: bytes = field(repr=False)
     envelope: bytes = field(repr=False)
+    digest: Digest = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", suite.sha256(self.envelope))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ class Outbox:
 
     def put(self, user: bytes, letter: bytes | None, command: Command, sealed: Sealed, keys: TrafficKeys) -> Pending:
         """Keeps command and envelope, on disk when this returns. Raises OSError."""
-        folder = self._home.outbox / suite.sha256(sealed.envelope).hex()
+        folder = self._home.outbox / sealed.digest.hex()
         pending = Pending(folder, user, letter, command)
         self.renew(pending, sealed, keys)
         # The command comes last: with it the entry begins to count, and another process may take it up.

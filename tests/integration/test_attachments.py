@@ -16,6 +16,7 @@ import pytest
 from client import session
 from client.errors import CheckFailed, NotFound, TooLarge, Usage
 from client.settings import Settings, Transfer
+from client.state import session as kept
 from crypto_core import commands, limits
 from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.ids import AttachmentId, LetterId, UserId
@@ -142,7 +143,7 @@ def there(database) -> set[bytes]:
 def test_an_interrupted_upload_goes_on(maria: Citizen, joao: Citizen, database, tmp_path: Path):
     path = make_file(tmp_path / "grande.bin", 12 * CHUNK)
     before = there(database)
-    with pytest.raises(_Killed), maria.open(progress=until(10 * CHUNK)) as repository:
+    with pytest.raises(_Killed), maria.open(progress=until(2 * CHUNK)) as repository:
         repository.send(["João Sá"], b"", "", [path])
     arrived = there(database) - before
     assert arrived
@@ -300,3 +301,21 @@ def test_two_at_once_do_not_share_a_journal(maria: Citizen, tmp_path: Path):
             inner[0] = send(maria, path)
 
     assert send(maria, path, progress=another) != inner[0]
+
+
+def test_a_session_without_commands_left_is_succeeded_on_the_way(
+    maria: Citizen, joao: Citizen, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(kept, "RENEW_COMMANDS", limits.SESSION_COMMANDS - 20)
+    path = make_file(tmp_path / "grande.bin", 40 * CHUNK)
+    before = sessions(maria), sessions(joao)
+    letter = send(maria, path)
+    assert read(joao, letter, tmp_path / "to").attachments[0].path.read_bytes() == path.read_bytes()
+    # Those that were kept had served too many commands already.
+    assert len(sessions(maria) - before[0]) >= 3
+    assert len(sessions(joao) - before[1]) >= 3
+
+
+def sessions(citizen: Citizen) -> set[str]:
+    """Those under which the citizen has sent anything."""
+    return {each.name for each in (citizen.settings.home / "counters").iterdir()}

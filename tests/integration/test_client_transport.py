@@ -12,10 +12,11 @@ import pytest
 from broker_config import names, topology
 from broker_config.connection import ConnectionSettings, connect
 from client.errors import NotAllowed, Stopped, TooLarge, Unreachable
-from client.transport import Transport
+from client.transport import Request, Transport
 from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.errors import BindingMismatch, Malformed
 from crypto_core.limits import ENVELOPE_BYTES
+from crypto_core.suite import sha256
 from tests.support.servers import BrokerCorner
 
 INSTALLATION = names.installation_of(b"i" * 32)
@@ -127,7 +128,15 @@ def test_without_a_queue_for_commands_nothing_is_waited_for(vhost: BrokerCorner,
         transport.exchange(b"a request", only_good)
 
 
-def test_a_full_queue_says_busy(vhost: BrokerCorner, transport: Transport):
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda transport: transport.exchange(b"a request", only_good),
+        lambda transport: list(transport.exchange_all(many(b"one", b"two"), 2)),
+    ],
+    ids=["one", "many"],
+)
+def test_a_full_queue_says_busy(vhost: BrokerCorner, ask: Callable[[Transport], object]):
     with connect(vhost.administrator()) as connection:
         channel = connection.channel()
         channel.queue_delete(names.COMMANDS_QUEUE)
@@ -138,12 +147,66 @@ def test_a_full_queue_says_busy(vhost: BrokerCorner, transport: Transport):
     said = set()
     for _ in range(50):  # a quorum queue may take a few beyond its limit before it refuses
         with pytest.raises(Unreachable) as raised:
-            fast.exchange(b"a request", only_good)
+            ask(fast)
         said.add(raised.value.what)
         if "The repository is busy: its queue is full." in said:
             break
     fast.close()
     assert "The repository is busy: its queue is full." in said
+
+
+def many(*envelopes: bytes) -> list[Request[bytes]]:
+    return [Request(each, sha256(each), only(b"good " + each)) for each in envelopes]
+
+
+def only(wanted: bytes) -> Callable[[bytes], bytes]:
+    def take(data: bytes) -> bytes:
+        if data != wanted:
+            raise BindingMismatch("the reply answers another request")
+        return data
+
+    return take
+
+
+def test_of_many_each_gets_its_own_reply_in_the_order_of_the_requests(vhost: BrokerCorner, transport: Transport):
+    last: list[bytes] = []
+
+    def backwards(body: bytes) -> list[bytes]:
+        last.append(body)
+        return [] if len(last) % 2 else [b"good " + last[-1], b"good " + last[-2]]
+
+    with answering(vhost.worker(), backwards) as seen:
+        found = list(transport.exchange_all(many(b"one", b"two", b"three", b"four"), 2))
+    assert found == [b"good one", b"good two", b"good three", b"good four"]
+    assert seen == [b"one", b"two", b"three", b"four"]
+
+
+def test_of_many_none_waits_for_the_brokers_word(vhost: BrokerCorner, transport: Transport, monkeypatch):
+    with answering(vhost.worker(), lambda body: [b"good " + body]):
+        transport.exchange(b"good one", only(b"good good one"))
+        assert transport._channel is not None
+        monkeypatch.setattr(transport._channel, "basic_publish", None)  # the channel on which it does
+        assert list(transport.exchange_all(many(b"two", b"three"), 2)) == [b"good two", b"good three"]
+
+
+def test_many_go_on_after_a_lost_connection(vhost: BrokerCorner, transport: Transport):
+    with answering(vhost.worker(), lambda body: [b"good " + body]):
+        found = []
+        for each in transport.exchange_all(many(b"one", b"two", b"three", b"four"), 2):
+            if not found:
+                assert transport._connection is not None
+                transport._connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
+            found.append(each)
+    assert found == [b"good one", b"good two", b"good three", b"good four"]
+
+
+def test_many_without_a_queue_for_commands_do_not_wait_either(vhost: BrokerCorner):
+    patient = Transport(vhost.client(INSTALLATION), INSTALLATION, reply_seconds=100.0)
+    with connect(vhost.administrator()) as connection:
+        connection.channel().queue_delete(names.COMMANDS_QUEUE)
+    with pytest.raises(Unreachable, match="no queue for the repository's commands"):
+        list(patient.exchange_all(many(b"one", b"two"), 2))
+    patient.close()
 
 
 def test_an_envelope_over_the_limit_is_not_sent(vhost: BrokerCorner, transport: Transport):

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.attachments import attachments
+from bench.attachments import attachment_memory, attachments
 from bench.figures import Better, Measure, Played, percentile
 from bench.mailboxes import hot_mailbox, mailbox_sizes
 from bench.negotiation import negotiation
@@ -159,5 +159,6 @@ ROWS: dict[str, Row] = {
     "hot_mailbox": hot_mailbox,
     "mailbox_size": mailbox_sizes,
     "attachments": attachments,
+    "attachment_memory": attachment_memory,
     "memory": memory,
 }

@@ -229,6 +229,16 @@ class TestSweep:
         assert sweep(LATE) == Swept(0, 0, 1)
         assert (database.chunks.count_documents({}), database.uploads.count_documents({})) == (0, 0)
 
+    def test_what_went_leaves_room_for_others(self, storage, open_storage, sweep, attachment):
+        listed = attachment[0].listed
+        small = open_storage(Quota(upload_bytes=listed.size))
+        upload(small, attachment)
+        assert sweep(PATIENT) == Swept(0, 0, 0)
+        with pytest.raises(UploadsFull):
+            begin(small, replace(listed, id=NONE), now=LATE)
+        assert sweep(LATE) == Swept(0, 0, 1)
+        begin(small, replace(listed, id=NONE), now=LATE)
+
     def test_what_was_asked_for_lately_stays(self, storage, database, sweep, attachment):
         made = upload(storage, attachment)
         begin(storage, made.listed, now=Milliseconds(NOW + 3 * LEASE_SECONDS * 1000))

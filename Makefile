@@ -6,6 +6,9 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .PHONY: help demo test test-stack lint reformat pages lock bench chaos chaos-stack flood-stack clean bootstrap-demo bootstrap-test bootstrap-bench bootstrap-stack
 
+# Where an administrator's programs are, which not every search path names.
+export PATH := $(PATH):/usr/sbin:/sbin
+
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
 TESTS ?=

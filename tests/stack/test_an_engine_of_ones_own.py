@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import host_network
-from tests.support.containers.engine import Engine, EngineFailed
+from tests.support.containers.engine import STORAGE_DRIVERS, Engine, EngineFailed
 
 END_SECONDS = 60.0
 # An engine with a network of its own, so that there is something to leave behind.
@@ -92,3 +92,12 @@ def test_nothing_is_left_of_it(before: object, holder: tuple[subprocess.Popen[st
             assert engine.run("network", "ls", "--format", "{{.Name}}").split() == ["bridge", "host", "none"]
     assert network() == before
     assert str(Path(os.environ["XDG_CACHE_HOME"])) not in Path("/proc/self/mounts").read_text()
+
+
+def test_another_way_to_keep_layers_where_the_best_is_not_to_be_had(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tests.support.containers.engine.STORAGE_DRIVERS", ("aufs", *STORAGE_DRIVERS[1:]))
+    with Engine() as running:
+        assert running.run("info", "--format", "{{.Driver}}").strip() == "vfs"
+    assert "does not start with aufs" in capsys.readouterr().err

@@ -17,18 +17,21 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from broker_config.private_process import PrivateProcess, clean_environment
+from broker_config.private_process import PrivateProcess, StartFailed, clean_environment
 from tests.support.containers.host_network import DEFAULT_BRIDGE, Traces, address_of
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
 COMMAND_SECONDS: Final = 300.0
+#: How the engine keeps layers, the better first: the second needs nothing of the kernel, and more room and time.
+STORAGE_DRIVERS: Final = ("overlay2", "vfs")
 ROOT: Final = Path(__file__).resolve().parents[3]
 
 
@@ -74,9 +77,8 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop(STOP_SECONDS)
+        if self._process is not None:
+            self._end()
             self._traces.remove()
         if self._lock is not None:
             os.close(self._lock)
@@ -148,15 +150,32 @@ class Engine:
             raise EngineFailed("a Docker engine can be started by root alone; run this as root")
         self._traces.note()
         (self._folder / "daemon.json").write_text("{}")
+        *better, last = STORAGE_DRIVERS
+        for driver in better:
+            try:
+                self._start_with(driver)
+                break
+            except StartFailed as error:
+                print(f"The Docker engine does not start with {driver}: {error}", file=sys.stderr)
+                self._end()
+        else:
+            self._start_with(last)
+        self._clear()
+
+    def _start_with(self, driver: str) -> None:
         command = ["unshare", "--mount", "dockerd", "--config-file", str(self._folder / "daemon.json")]
         command += ["--data-root", str(self.cache / "docker"), "--exec-root", str(self._folder / "exec")]
         command += ["--host", self.environment["DOCKER_HOST"], "--pidfile", str(self._folder / "docker.pid")]
-        command += ["--storage-driver", "overlay2"]
+        command += ["--storage-driver", driver]
         self._process = PrivateProcess(
             command, environment=clean_environment({"HOME": str(self._folder)}), log=self._folder / "dockerd.log"
         )
         self._process.wait_until(self._answers, seconds=START_SECONDS, what="the Docker engine")
-        self._clear()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop(STOP_SECONDS)
 
     def _clear(self) -> None:
         """Removes what a run left that did not come to its end."""

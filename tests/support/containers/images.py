@@ -15,11 +15,14 @@ from inside a container. A made image is kept until its recipe changes.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -31,7 +34,8 @@ from tests.support.containers.engine import ROOT, Engine, EngineFailed
 
 BOOTSTRAP_SECONDS: Final = 400.0
 BUILD_SECONDS: Final = 600.0
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 4
+PAUSE_SECONDS: Final = 10.0  #: after the first attempt that failed; longer after the next ones
 BOOKWORM: Final = ("ca-certificates", "libcurl4", "python3", "python3-venv")
 TRIXIE: Final = ("ca-certificates", "haproxy", "prometheus", "rabbitmq-server")
 _AUTHORITIES: Final = "usr/local/share/ca-certificates"
@@ -40,6 +44,9 @@ _HOOKS: Final = (
     'chroot "$1" update-ca-certificates >/dev/null 2>&1',
     'rm -f "$1/etc/resolv.conf" "$1/etc/hostname"',
 )
+_ALWAYS: Final = ("APT::Install-Recommends false", "Acquire::Retries 5", "Acquire::http::Timeout 60")
+#: Settings of this machine's apt without which it may not reach its mirror, or not believe it.
+_OF_THE_MACHINE: Final = re.compile(r"(Acquire::(Check-Valid-Until|Check-Date|https?::Proxy) .*);")
 _WITHOUT: Final = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
 
 RABBITMQ: Final = """
@@ -74,23 +81,31 @@ class Images:
         """The variables by which docker-compose.yml is given these images. Raises EngineFailed."""
         with ThreadPoolExecutor(3) as crew:
             plugin = crew.submit(self._compose_plugin)
-            bookworm, trixie = crew.map(lambda each: self._base(*each), (("bookworm", BOOKWORM), ("trixie", TRIXIE)))
+            others = crew.submit(self._of_trixie)
+            made = self._of_bookworm() | others.result()
             plugin.result()
-        rabbitmq = self._build("rabbitmq", RABBITMQ.format(base=trixie), [])
-        mongo = self._build("mongo", MONGO.format(base=bookworm), [find_mongod()])
+        return made
+
+    def _of_bookworm(self) -> dict[str, str]:
+        base = self._base("bookworm", BOOKWORM)
+        mongo = self._build("mongo", MONGO.format(base=base), [find_mongod()])
+        return {"PYTHON_IMAGE": base, "MONGO_IMAGE": mongo, "SMR_IMAGE": self.worker(base)}
+
+    def _of_trixie(self) -> dict[str, str]:
+        base = self._base("trixie", TRIXIE)
         return {
-            "PYTHON_IMAGE": bookworm,
-            "RABBITMQ_IMAGE": rabbitmq,
-            "MONGO_IMAGE": mongo,
-            "HAPROXY_IMAGE": trixie,
-            "PROMETHEUS_IMAGE": self._build("prometheus", PROMETHEUS.format(base=trixie), []),
-            "SMR_IMAGE": self.worker(bookworm),
+            "RABBITMQ_IMAGE": self._build("rabbitmq", RABBITMQ.format(base=base), []),
+            "HAPROXY_IMAGE": base,
+            "PROMETHEUS_IMAGE": self._build("prometheus", PROMETHEUS.format(base=base), []),
         }
 
     def worker(self, python: str, tag: str = "smr-stack/worker:now") -> str:
-        """The project's own image, from the Dockerfile and the files as they are now."""
-        words = ("--build-arg", f"PYTHON_IMAGE={python}", "--tag", tag, str(ROOT))
-        self._engine.run("build", "--quiet", *words, seconds=BUILD_SECONDS)
+        """The project's own image, from the Dockerfile and the files as they are now.
+
+        pip works with this machine's own network: names are found as they are found here.
+        """
+        words = ("--network", "host", "--build-arg", f"PYTHON_IMAGE={python}", "--tag", tag, str(ROOT))
+        _persist(lambda: self._engine.run("build", "--quiet", *words, seconds=BUILD_SECONDS))
         return tag
 
     def relabelled(self, image: str, tag: str) -> str:
@@ -137,17 +152,37 @@ def _debian(suite: str, packages: Sequence[str], archive: Path, variant: str, *m
     """A root file system from the machine's own Debian mirror. Raises EngineFailed."""
     command = ["mmdebstrap", "--quiet", f"--variant={variant}", f"--include={','.join(packages)}", *more]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _WITHOUT]
-    command += ["--aptopt=APT::Install-Recommends false", suite, str(archive)]
+    command += [f"--aptopt={option}" for option in (*_ALWAYS, *_as_here())]
+    command += [suite, str(archive)]
     if shutil.which(command[0]) is None:
         raise EngineFailed("mmdebstrap is missing; run ./bootstrap.sh stack")
-    for attempt in range(1, ATTEMPTS + 1):
-        done = subprocess.run(
-            command, env=clean_environment({}), capture_output=True, text=True, timeout=BOOTSTRAP_SECONDS, check=False
-        )
-        if done.returncode == 0:
+    _persist(lambda: _run(command, suite))
+
+
+def _as_here() -> list[str]:
+    told = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, timeout=60, check=True).stdout
+    return [found[1] for line in told.splitlines() if (found := _OF_THE_MACHINE.fullmatch(line))]
+
+
+def _run(command: Sequence[str], suite: str) -> None:
+    done = subprocess.run(
+        command, env=clean_environment({}), capture_output=True, text=True, timeout=BOOTSTRAP_SECONDS, check=False
+    )
+    if done.returncode:
+        raise EngineFailed(f"no Debian {suite} could be made:\n{done.stderr[-3000:]}")
+
+
+def _persist(work: Callable[[], object]) -> None:
+    """Does what needs the network until it succeeds, a few times. Raises EngineFailed."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            work()
+        except (EngineFailed, subprocess.TimeoutExpired) as error:
+            print(f"attempt {attempt} of {ATTEMPTS}: {error}", file=sys.stderr)
+            time.sleep(attempt * PAUSE_SECONDS)
+        else:
             return
-        if attempt == ATTEMPTS:
-            raise EngineFailed(f"no Debian {suite} could be made:\n{done.stderr[-3000:]}")
+    work()
 
 
 def _print(*parts: str) -> str:

@@ -4,7 +4,8 @@
 
 Workers shed a flood (see `transport.shedding`), but cannot stop it from filling the queue for all. RabbitMQ knows no
 rate for a publisher; it counts what each channel published, and tells it some seconds later. The guard asks every
-ROUND_SECONDS, and blocks for a time who published faster than the limit. So a flood is cut off within CUT_OFF_SECONDS.
+ROUND_SECONDS, and blocks for a time who published faster than the limit, as soon as the figures say it. So a flood is
+cut off within CUT_OFF_SECONDS.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -29,14 +30,46 @@ from repository_worker.keys import now_ms
 #: Far beyond what a client does, in messages a second, and how long it is then blocked.
 GUARD_RATE: Final = 1000.0
 GUARD_BLOCK_SECONDS: Final = 900.0
-ROUND_SECONDS: Final = 2.0
-#: RabbitMQ tells its figures every 5 s; then one round more, and closing the connections.
+ROUND_SECONDS: Final = 1.0
+#: RabbitMQ tells its figures every 5 s, and the first may hold too little; then a round, and closing the connections.
 CUT_OFF_SECONDS: Final = 15.0
 #: Rates are over at least this: figures that come in steps of 5 s show nothing in less. Seconds.
 WINDOW_SECONDS: Final = 5.0
 #: How old the note of when somebody was last here may be; milliseconds.
 SEEN_MS: Final = 3_600_000
 WHY: Final = "flooding: {rate:.0f} messages a second"
+
+
+class Rates:
+    """How fast accounts publish, from what RabbitMQ has counted for each channel."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._counted: dict[str, int] = {}
+        self._published: Counter[str] = Counter()
+        self._since = monotonic()
+
+    def note(self, found: Mapping[str, tuple[str, int]]) -> None:
+        """By the name of each open channel: its account, and how many messages it has published."""
+        for channel, (account, published) in found.items():
+            # A channel that was not there before began at nothing.
+            self._published[account] += max(0, published - self._counted.get(channel, 0))
+        self._counted = {channel: published for channel, (_, published) in found.items()}
+
+    def beyond(self, limit: float) -> dict[str, float]:
+        """Who publishes faster than this, and how fast, in messages a second; each is told once for its messages.
+
+        Somebody who has sent too many for the whole of a window is told before it is over.
+        """
+        elapsed = self._monotonic() - self._since
+        rates = {account: count / max(elapsed, WINDOW_SECONDS) for account, count in self._published.items()}
+        found = {account: rate for account, rate in rates.items() if rate > limit}
+        for account in found:
+            del self._published[account]
+        if elapsed >= WINDOW_SECONDS:
+            self._published.clear()
+            self._since += elapsed
+        return found
 
 
 class Guard:
@@ -49,7 +82,6 @@ class Guard:
         *,
         rate: float,
         block_seconds: float,
-        monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], Milliseconds] = now_ms,
     ) -> None:
         """`rate` in messages a second."""
@@ -57,12 +89,9 @@ class Guard:
         self._clients = clients
         self._rate = rate
         self._block_ms = int(block_seconds * 1000)
-        self._monotonic = monotonic
         self._clock = clock
         self._log = structlog.get_logger("guard")
-        self._counted: dict[str, int] = {}
-        self._published: Counter[str] = Counter()
-        self._since = monotonic()
+        self._rates = Rates()
 
     def run(self, ended: threading.Event) -> None:
         """Guards until the event is set. A broker that does not answer is asked again."""
@@ -74,36 +103,24 @@ class Guard:
 
     def look(self) -> list[Installation]:
         """One round: who was blocked in it. Raises BrokerError, ClientsError."""
-        self._count()
-        blocked = self._block_floods() if self._monotonic() - self._since >= WINDOW_SECONDS else []
+        self._rates.note(self._administration.publishes())
+        blocked = self._block_floods()
         known = self._clients.all()
         self._unblock(known)
         self._clients.note_seen(known, older_than_ms=SEEN_MS)
         return blocked
 
-    def _count(self) -> None:
-        found = self._administration.publishes()
-        for channel, (account, published) in found.items():
-            # A channel that was not there before began at nothing.
-            self._published[account] += max(0, published - self._counted.get(channel, 0))
-        self._counted = {channel: published for channel, (_, published) in found.items()}
-
     def _block_floods(self) -> list[Installation]:
-        now = self._monotonic()
-        rates = {account: count / (now - self._since) for account, count in self._published.items()}
-        self._published.clear()
-        self._since = now
         blocked = []
-        for account, rate in rates.items():
+        for account, rate in self._rates.beyond(self._rate).items():
             try:
                 installation = names.parse_client_account(account)
             except NameRefused:
                 continue
-            if rate > self._rate:
-                until = Milliseconds(self._clock() + self._block_ms)
-                self._clients.block(installation, WHY.format(rate=rate), until=until)
-                self._log.warning("blocked", installation=installation, rate=round(rate), until=until)
-                blocked.append(installation)
+            until = Milliseconds(self._clock() + self._block_ms)
+            self._clients.block(installation, WHY.format(rate=rate), until=until)
+            self._log.warning("blocked", installation=installation, rate=round(rate), until=until)
+            blocked.append(installation)
         return blocked
 
     def _unblock(self, known: list[Client]) -> None:

@@ -40,6 +40,6 @@ ENV PATH=/opt/smr/bin:/usr/local/bin:/usr/bin:/bin \
     SMR_REPOSITORY_METRICS_PORT=9464
 USER 10001:10001
 WORKDIR /var/lib/smr
-HEALTHCHECK --interval=5s --timeout=20s --start-period=90s --retries=4 \
+HEALTHCHECK --interval=5s --timeout=20s --start-period=180s --retries=4 \
     CMD ["python", "-I", "-c", "from urllib.request import *; build_opener(ProxyHandler({})).open('http://127.0.0.1:9464/ready', timeout=10)"]
 CMD ["smr-repository", "run"]

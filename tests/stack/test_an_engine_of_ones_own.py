@@ -18,7 +18,8 @@ from tests.support.containers.engine import STORAGE_DRIVERS, Engine, EngineFaile
 END_SECONDS = 60.0
 # An engine with a network of its own, so that there is something to leave behind.
 HELD = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 from tests.support.containers.engine import Engine
 with Engine() as engine:
     engine.run("network", "create", "left")

@@ -33,8 +33,10 @@ SECONDS: Final = 90.0  #: for the server to come, and for each change to be agre
 PAUSE_SECONDS: Final = 0.3
 SELECTION_MS: Final = 2_000
 #: How long members wait for a primary that says nothing before they elect another one; MongoDB's own value is 10 s.
-#: Twice the pause between two heartbeats: one of them may be lost.
-SETTINGS: Final = {"electionTimeoutMillis": 4_000}
+#: Twice the pause between two heartbeats: one of them may be lost. Then how long the new one waits to hear whether
+#: somebody has more than it: by itself until all have answered, and the one that is gone does not. What was confirmed
+#: to anybody is in a majority's journals, and of these the new one is elected: nothing of it depends on this wait.
+SETTINGS: Final = {"electionTimeoutMillis": 4_000, "catchUpTimeoutMillis": 1_000}
 _AUTHENTICATION_FAILED: Final = 18
 _UNAUTHORIZED: Final = 13
 _USER_NOT_FOUND: Final = 11

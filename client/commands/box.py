@@ -86,9 +86,9 @@ def judged_head(context: Context, live: LiveSession, own: Mailbox, link: Link) -
 
     Raises MailboxAlarm, CheckFailed, and NotFound for one that was deleted.
     """
-    own.require_kept(link)
     number = own.chain().links.index(link) + 1
     found = [each for each in own.box(commands.All(number - 1, heads=True)).entries if each.entry.number == number]
+    own.require_kept(link)
     if not found:
         raise CheckFailed("The repository did not show the letter that was asked for.", action="Try again.")
     with context.settings.waiting("the revocation lists"):

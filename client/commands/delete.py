@@ -50,7 +50,7 @@ def delete(context: Context, text: str, approve: Callable[[ListedLetter], bool] 
     live = session.require(context)
     own = mailbox.own_mailbox(context, live)
     link = naming.find_letter(own, text)
-    gone = own.chain().deleted(link.author, link.letter)
+    gone = own.synchronise().deleted(link.author, link.letter)  # perhaps at another machine
     if gone is not None:
         return Deleted(letter_name(link.letter), link.author, to_datetime(gone), before=True)
     if approve is not None and not approve(box.listed(context, live, own, link)):

@@ -241,6 +241,15 @@ def test_a_letter_that_is_deleted_is_gone_for_its_owner_alone(maria: Citizen, jo
         assert repository.letter_history(name).deleted_at is not None
 
 
+def test_what_was_deleted_before_anybody_looked_is_no_arrival(maria: Citizen, joao: Citizen):
+    answers = iter([False])
+    with joao.open() as watching, joao.open() as his, maria.open() as hers:
+        arrivals = watching.watch(stopped=lambda: next(answers, True))  # one look, then no more
+        gone, kept = (hers.send([user_id(joao)], BODY).letter_id for _ in range(2))
+        his.delete(gone)
+        assert [each.letter_id for each in arrivals] == [kept]
+
+
 def test_a_letter_that_waits_for_a_signature_is_refused_before_it_is_deleted(maria: Citizen, joao: Citizen):
     with maria.open() as repository:
         name = repository.send([user_id(joao)], BODY, sign_for_days=1).letter_id

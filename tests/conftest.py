@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 from pathlib import Path
 
@@ -11,6 +12,15 @@ import pytest
 pytest_plugins = ["tests.support.pki_fixtures", "tests.support.pkits_summary", "tests.support.servers"]
 
 UNIT = Path(__file__).parent / "unit"
+
+
+def pytest_configure() -> None:
+    """Ctrl-C means here and in the programs of the tests what it means at a terminal.
+
+    A shell that is not interactive starts what stands before `&` with SIGINT ignored, and every child inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
+    """Of this file alone: the examples of the library page find a single João."""
     with PrivateStack(tmp_path_factory.mktemp("stack")) as running:
         yield running
 

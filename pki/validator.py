@@ -6,6 +6,10 @@
 Rules: thread-safe; an answer is remembered for `remember_for` and for no longer than the CRLs behind it are looked at
 anew; only VALID and REVOKED are remembered, so that what could not be told is asked again.
 
+VALID at one moment is remembered as VALID at every earlier one since the youngest certificate of the path began: then
+each of them was in its time too, and who is not named as revoked by the later moment was not by the earlier. So of
+many documents by one signer the newest is best asked about first.
+
 About a past moment, the data that is current now counts first. Only where it does not tell, because the CA's servers
 are gone or their lists have dropped an expired certificate, data that was enclosed counts too, together with what is
 kept here, if all of this holds:
@@ -26,7 +30,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from cryptography import x509
 
@@ -46,6 +50,8 @@ INTERMEDIATES_MAX: Final = 16  #: certificates that a stranger may send along
 
 _FOREVER: Final = timedelta(days=100 * 365)
 
+_K = TypeVar("_K")
+_Subject = tuple[str, Purpose]
 _Key = tuple[str, Purpose, datetime | None]
 
 
@@ -78,6 +84,9 @@ class IdentityValidator:
         self._clock = clock or _now
         self._lock = threading.Lock()
         self._answers: OrderedDict[_Key, tuple[datetime, PathResult]] = OrderedDict()
+        self._latest: OrderedDict[_Subject, tuple[datetime, PathResult]] = (
+            OrderedDict()
+        )  #: VALID, with the latest moment
 
     @classmethod
     def open(
@@ -213,25 +222,45 @@ class IdentityValidator:
         """Drop every remembered answer, after an import or a refresh."""
         with self._lock:
             self._answers.clear()
+            self._latest.clear()
 
     def _recall(self, key: _Key, now: datetime) -> PathResult | None:
+        moment = key[2]
         with self._lock:
-            asked_at, result = self._answers.get(key, (None, None))
-        if asked_at is None or result is None or not asked_at <= now < asked_at + self._remember_for:
-            return None
-        # A certificate may have ended in the meantime; an answer about a fixed past moment cannot change that way.
-        if key[2] is None and any(c.not_valid_after_utc < now for c in result.path):
-            return None
-        return result
+            exact, latest = self._answers.get(key), self._latest.get(key[:2])
+        if exact is not None and self._is_fresh(exact[0], now):
+            # A certificate may have ended in the meantime; an answer about a fixed past moment cannot change that way.
+            ended = moment is None and any(c.not_valid_after_utc < now for c in exact[1].path)
+            return None if ended else exact[1]
+        if latest is not None and self._is_fresh(latest[0], now) and moment is not None and _covers(latest[1], moment):
+            return replace(latest[1], moment=moment.astimezone(UTC))
+        return None
+
+    def _is_fresh(self, asked_at: datetime, now: datetime) -> bool:
+        return asked_at <= now < asked_at + self._remember_for
 
     def _remember(self, key: _Key, now: datetime, result: PathResult) -> None:
         if result.verdict not in (Verdict.VALID, Verdict.REVOKED):
             return
         with self._lock:
-            self._answers[key] = (now, result)
-            self._answers.move_to_end(key)
-            while len(self._answers) > REMEMBERED_MAX:
-                self._answers.popitem(last=False)
+            _keep(self._answers, key, (now, result))
+            kept = self._latest.get(key[:2])
+            if result.valid and (kept is None or not self._is_fresh(kept[0], now) or kept[1].moment < result.moment):
+                _keep(self._latest, key[:2], (now, result))
+            elif not result.valid:
+                self._latest.pop(key[:2], None)
+
+
+def _covers(valid: PathResult, moment: datetime) -> bool:
+    """Whether VALID at its own moment says VALID at this one."""
+    return max(each.not_valid_before_utc for each in valid.path) <= moment <= valid.moment
+
+
+def _keep(memory: OrderedDict[_K, tuple[datetime, PathResult]], key: _K, answer: tuple[datetime, PathResult]) -> None:
+    memory[key] = answer
+    memory.move_to_end(key)
+    while len(memory) > REMEMBERED_MAX:
+        memory.popitem(last=False)
 
 
 def _now() -> datetime:

@@ -110,7 +110,8 @@ def _list(context: Context, *, unread_only: bool) -> tuple[ListedLetter, ...]:
 def _judged(context: Context, live: LiveSession, own: Mailbox, boxes: Sequence[BoxEntry]) -> tuple[ListedLetter, ...]:
     registry = Registry(context, live)
     with context.settings.waiting("the revocation lists"):
-        judged = [opening.judge_head(context, live, registry, box) for box in boxes]
+        # The newest first: what holds of its signer's card then held before too.
+        judged = [opening.judge_head(context, live, registry, box) for box in reversed(boxes)][::-1]
     names = naming.short_names(own.chain().links)
     return tuple(_listed(own, head, names, context.now()) for head in judged)
 

@@ -308,3 +308,88 @@ def test_what_went_wrong_with_a_list_is_told(world):
     result = IdentityValidator(world.store, Failing(), clock=lambda: NOW).validate(world.issue())
     assert result.verdict is Verdict.COULD_NOT_TELL
     assert "the server answered 503" in result.detail
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------------
+
+
+class Lists:
+    """The CA's lists, and how often somebody wanted them."""
+
+    def __init__(self, world):
+        self.world, self.asked = world, 0
+
+    def collect(self, path, now):
+        self.asked += 1
+        return Collected(RevocationData(crls=tuple(each.public_bytes(Encoding.DER) for each in self.world.crls())))
+
+
+class Remembering:
+    """A validator at a clock of its own, a certificate that began twenty hours ago, and the lists behind both."""
+
+    def __init__(self, world):
+        self.lists, self.now = Lists(world), NOW
+        self.validator = IdentityValidator(world.store, self.lists, remember_for=HOUR, clock=lambda: self.now)
+        self.leaf = world.issue(not_before=NOW - 20 * HOUR)
+
+    def ask(self, moment):
+        """The verdict, and whether it was judged for this question."""
+        before = self.lists.asked
+        result = self.validator.validate(self.leaf, (), moment)
+        assert result.moment == (moment or self.now)
+        return result.verdict, self.lists.asked > before
+
+
+@pytest.fixture
+def remembering(world):
+    return Remembering(world)
+
+
+def test_what_was_valid_later_was_valid_before(remembering):
+    assert remembering.ask(NOW - 2 * HOUR) == (Verdict.VALID, True)
+    assert remembering.ask(NOW - 2 * HOUR) == (Verdict.VALID, False)
+    assert remembering.ask(NOW - 9 * HOUR) == (Verdict.VALID, False)
+    assert remembering.ask(NOW - HOUR) == (Verdict.VALID, True)
+    assert remembering.ask(NOW - 2 * HOUR + timedelta(minutes=1)) == (Verdict.VALID, False)
+    assert remembering.ask(None) == (Verdict.VALID, True)  # of now no other answer serves
+
+
+def test_an_answer_says_nothing_about_what_came_before_the_certificate(remembering):
+    assert remembering.ask(NOW - 2 * HOUR) == (Verdict.VALID, True)
+    verdict, _ = remembering.ask(NOW - 20 * HOUR - timedelta(seconds=1))
+    assert verdict is Verdict.NOT_YET_VALID
+
+
+def test_an_answer_about_the_past_says_nothing_about_later(world, remembering):
+    assert remembering.ask(NOW - 9 * HOUR) == (Verdict.VALID, True)
+    world.ca.revoke(remembering.leaf.serial_number, when=NOW - 5 * HOUR)
+    assert remembering.ask(NOW - 2 * HOUR) == (Verdict.REVOKED, True)
+    assert remembering.ask(None)[0] is Verdict.REVOKED
+
+
+def test_a_revocation_ends_what_was_remembered_of_the_same_card(world, remembering):
+    assert remembering.ask(NOW - 2 * HOUR) == (Verdict.VALID, True)
+    world.ca.revoke(remembering.leaf.serial_number, when=NOW - 5 * HOUR)
+    assert remembering.ask(NOW - HOUR) == (Verdict.REVOKED, True)
+    assert remembering.ask(NOW - 3 * HOUR) == (Verdict.REVOKED, True)
+
+
+def test_an_answer_is_remembered_for_its_time_and_until_it_is_dropped(world, remembering):
+    assert remembering.ask(NOW - 2 * HOUR) == (Verdict.VALID, True)
+    world.ca.revoke(remembering.leaf.serial_number, when=NOW - 5 * HOUR)
+    assert remembering.ask(NOW - 4 * HOUR) == (Verdict.VALID, False)
+    remembering.now += HOUR
+    assert remembering.ask(NOW - 4 * HOUR) == (Verdict.REVOKED, True)
+
+
+def test_who_drops_what_was_remembered_is_told_anew(world, remembering):
+    assert remembering.ask(NOW - 2 * HOUR) == (Verdict.VALID, True)
+    world.ca.revoke(remembering.leaf.serial_number, when=NOW - 5 * HOUR)
+    remembering.validator.forget()
+    assert remembering.ask(NOW - 4 * HOUR) == (Verdict.REVOKED, True)
+
+
+def test_one_purpose_says_nothing_about_another(remembering):
+    assert remembering.ask(NOW - 2 * HOUR) == (Verdict.VALID, True)
+    result = remembering.validator.validate(remembering.leaf, (), NOW - 3 * HOUR, Purpose.SIGNATURE)
+    assert not result.valid

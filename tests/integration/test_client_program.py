@@ -18,6 +18,7 @@ from pki.trust_store import TrustStore
 from pki.virtual_card import create_virtual_card
 from repository_worker.stack import PrivateStack
 from repository_worker.storage.memory import NEWS_SECONDS
+from tests.support import programs
 from tests.support.time_stamp_authority import TimeStampAuthority
 
 pytestmark = pytest.mark.timeout(300)
@@ -49,12 +50,16 @@ class Person:
         self.id = ""
 
     def smr(self, *arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+        return programs.run("client.cli", *arguments, env={**self.environment, **environment}, stdin=stdin)
+
+    def smr_started(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+        """With an interpreter of its own."""
         return subprocess.run(
             [sys.executable, "-m", "client", *arguments],
             env={**self.environment, **environment},
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=120,
+            timeout=programs.LIMIT_SECONDS,
             check=False,
         )
 
@@ -338,7 +343,7 @@ def test_blocking_a_sender(maria: Person, joao: Person):
 
 
 def test_output_without_unicode(joao: Person):
-    plain = joao.smr("list", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    plain = joao.smr_started("list", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
     assert plain.returncode == 0
     plain.stdout.decode("ascii")
 

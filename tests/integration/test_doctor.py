@@ -19,6 +19,7 @@ from repository_worker.doctor import CLOCK_SECONDS, Doctor
 from repository_worker.settings import PREFIX, Settings
 from repository_worker.stack import DATABASE, PrivateStack
 from repository_worker.storage.driver import connect
+from tests.support import programs
 
 PATIENCE_SECONDS = 30.0
 
@@ -47,8 +48,7 @@ def examine(stack, monkeypatch):
 
 
 def run_doctor(stack, *arguments):
-    command = [sys.executable, "-m", "repository_worker", "doctor", *arguments]
-    return subprocess.run(command, env=stack.environment(), capture_output=True, text=True, timeout=60, check=False)
+    return programs.run_for_text("repository_worker.cli", "doctor", *arguments, env=stack.environment())
 
 
 def test_all_is_well(stack):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from broker_config import names
 from repository_worker.stack import PrivateStack
 from tests.integration.test_client_program import Person
+from tests.support import programs
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -27,14 +27,7 @@ def stack(tmp_path_factory) -> Iterator[PrivateStack]:
 @pytest.fixture(scope="module")
 def operator(stack):
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "repository_worker", "clients", *arguments],
-            env=stack.environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return programs.run_for_text("repository_worker.cli", "clients", *arguments, env=stack.environment())
 
     return run
 
@@ -100,14 +93,7 @@ def test_who_is_no_installation_or_not_enrolled_is_refused(operator, arguments):
 
 def test_without_the_management_credential_nothing_is_done(stack, maria):
     environment = {name: value for name, value in stack.environment().items() if "MANAGEMENT" not in name}
-    done = subprocess.run(
-        [sys.executable, "-m", "repository_worker", "clients", "list"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = programs.run_for_text("repository_worker.cli", "clients", "list", env=environment)
     assert done.returncode == 1
     assert "SMR_REPOSITORY_MANAGEMENT_URL_FILE" in done.stderr
 

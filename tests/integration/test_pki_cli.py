@@ -20,6 +20,7 @@ from pki.crl_server import CrlServer
 from pki.crls import check_delta
 from pki.fetchers import HttpFetcher
 from pki.test_ca import TestCa
+from tests.support import programs
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +50,8 @@ class World:
         }
 
     def run(self, *arguments, **changed):
-        code = "import sys; sys.argv[0] = 'smr-pki'; from pki.cli import main; main()"
         environment = {k: v for k, v in {**self.environment, **changed}.items() if v is not None}
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return programs.run_for_text("pki.cli", *arguments, env=environment)
 
     def json(self, *arguments):
         done = self.run(*arguments, "--json")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from pymongo import MongoClient
 
 from repository_worker.keys import Home
-
-WAIT_SECONDS = 40
+from tests.support import programs
 
 
 @pytest.fixture
@@ -34,10 +31,7 @@ def operator(tmp_path, vhost, mongo):
     }
 
     def run(*arguments, **more):
-        command = [sys.executable, "-m", "repository_worker", *arguments]
-        return subprocess.run(
-            command, env={**environment, **more}, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
-        )
+        return programs.run_for_text("repository_worker.cli", *arguments, env={**environment, **more})
 
     run.environment = environment
     run.home = Home(tmp_path / "home")

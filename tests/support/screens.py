@@ -20,6 +20,7 @@ from textual.pilot import Pilot
 from client.ui.host import Host
 
 PATIENCE_SECONDS = 60.0
+LOOK_SECONDS = 0.03  # between two looks; drawing the screen at each takes the time that the awaited work needs
 SIZE = (80, 24)
 
 
@@ -43,7 +44,7 @@ class Keyboard:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (wanted in self.text() if isinstance(wanted, str) else wanted()):
             assert time.monotonic() < deadline, f"{wanted} did not come:\n{self.text()}"
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(LOOK_SECONDS)
             await self._pilot.pause()
 
     async def idle(self) -> None:

@@ -4,7 +4,7 @@
         engine.run("image", "ls")
         engine.compose(project, "up", "--detach", environment={…})
 
-What costs time (images) is kept between runs below `${XDG_CACHE_HOME:-~/.cache}/smr/containers`; a lock there lets one
+What costs time (images) is kept for a week below `${XDG_CACHE_HOME:-~/.cache}/smr/containers`; a lock there lets one
 run at a time use it. The engine needs root and Debian's docker.io, which `bootstrap.sh stack` installs. Its mounts are
 in a namespace of its own, and are gone with it. Should this program die, a guard ends the engine and all that it
 started; what is left then (containers on disk, rules in the packet filter) is removed by the next run.
@@ -30,6 +30,8 @@ from tests.support.containers.host_network import DEFAULT_BRIDGE, Traces, addres
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
 COMMAND_SECONDS: Final = 300.0
+#: After this an image is made anew, with the packages of that day.
+IMAGES_KEPT: Final = "168h"
 #: How the engine keeps layers, the better first: the second needs nothing of the kernel, and more room and time.
 STORAGE_DRIVERS: Final = ("overlay2", "vfs")
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -178,12 +180,13 @@ class Engine:
             process.stop(STOP_SECONDS)
 
     def _clear(self) -> None:
-        """Removes what a run left that did not come to its end."""
+        """Removes what a run left that did not come to its end, and images that are old."""
         left = self.run("ps", "--all", "--quiet").split()
         if left:
             self.run("rm", "--force", "--volumes", *left)
         self.run("network", "prune", "--force")
         self.run("volume", "prune", "--force")
+        self.run("image", "prune", "--all", "--force", "--filter", f"until={IMAGES_KEPT}")
 
     def _answers(self) -> bool:
         return self.process(["info"]).returncode == 0

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import unicodedata
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from client.commands.box import Signature
 from client.commands.read import AttachedFile
 from client.commands.status import ChoiceStatus, LetterStatus, ReceiptStatus, Signing, Verdict
+from client.commands.watch import Arrival
 from client.errors import CheckFailed, NotFound
-from client.settings import Front
+from client.settings import Front, Transfer
 from client.ui import model
 from client.ui.model import Tone
+from client.uploads import LocalFile
 from tests.support.recorded_mailbox import BAD, BRUNO, ENTRY, GOOD, JOAO, KNOWN, LETTERS, MARIA, RecordedMailbox, at
 
 NAMES = model.names_of(KNOWN)
@@ -27,6 +30,10 @@ MAILBOX = RecordedMailbox(Front(lambda _: None, lambda _: False))
 def recorded(**changes):
     found = MAILBOX.read(f"{LETTERS[-1].letter_id}@{MARIA.hex()}")
     return dataclasses.replace(found, **changes)
+
+
+def arrival(kind, letter=None, receipt=None, *, good=True):
+    return Arrival(kind, 9, at(1, 1), "k7d2", "k7d2", MARIA, good, letter, receipt)
 
 
 def harmless(text: str) -> bool:
@@ -78,8 +85,25 @@ def test_every_text_of_others_is_made_safe():
     texts += [*model.known_rows([dataclasses.replace(KNOWN[0], name=HOSTILE)])[0].cells]
     receipt = ReceiptStatus(BRUNO, HOSTILE, Verdict.FAILED, None, at(1, 1), 1, error.checks)
     texts += [line.text for line in model.timeline(status(receipt, subject=HOSTILE), NAMES)]
-    assert all(harmless(text) for text in texts)
+    file = LocalFile(Path("/home") / HOSTILE, HOSTILE, 1)
+    saved = recorded(attachments=(AttachedFile(HOSTILE, "text/plain", 1, Path("/home") / HOSTILE),))
+    row = dataclasses.replace(model.letter_rows([letter], NAMES)[0], waits=True)
+    for lines in (
+        model.folder_question(saved),
+        model.reading(saved),
+        model.refusal_question(row, HOSTILE),
+        model.deletion_question(letter),
+    ):
+        texts += [line.text for line in lines]
+    texts += [each.name for each in model.addressees_of(shown, everybody=True)]
+    said = [model.beside([file], 3), *model.file_cells(file), model.saved(saved), model.answer_subject(shown)]
+    said += [model.transfer(Transfer(HOSTILE, upload, 1, 2), 1.0) for upload in (True, False)]
+    said += [model.trouble(error), model.unwatched(error), *model.letter_rows([letter], NAMES)[0].cells]
+    for kind in ("letter", "sent", "receipt", "refusal"):
+        said += [model.news(arrival(kind, about, who), {}) for about in (letter, None) for who in (receipt, None)]
+    assert all(harmless(text) for text in (*texts, *said))
     assert "\\x1b" in "".join(texts)
+    assert "\n" not in "".join(said)  # where there is one line
 
 
 def test_reading_shows_the_checks_and_sets_the_words_of_the_letter_apart():
@@ -184,3 +208,56 @@ def test_moments_are_of_this_machine():
     when = datetime(2026, 11, 22, 14, 2, tzinfo=UTC)
     (row,) = model.letter_rows([dataclasses.replace(LETTERS[-1], received_at=when)], NAMES)
     assert row.when == f"{when.astimezone():%Y-%m-%d %H:%M}"
+
+
+def test_what_came_is_told_in_one_line_and_what_fails_is_told_as_that():
+    letter, receipt = LETTERS[-1], ReceiptStatus(BRUNO, "Bruno", Verdict.VERIFIED, at(1, 1), at(1, 1), 7, GOOD)
+    assert model.news(arrival("letter", letter), NAMES) == (
+        "New: letter from Maria Conceição Reis: Ata da reunião de ontem"
+    )
+    waiting = dataclasses.replace(letter, signature=Signature.WAITING)
+    assert "(opens when you sign)" in model.news(arrival("letter", waiting), NAMES)
+    assert model.news(arrival("receipt", None, receipt), NAMES).startswith("New: Bruno has read letter k7d2")
+    assert model.news(arrival("expiry"), NAMES) == "New: an expiry for letter k7d2; t verifies and shows it."
+    assert model.news(arrival("sent", letter), NAMES) == ""  # the person has just done that
+    bad = dataclasses.replace(letter, good=False)
+    for found in (
+        arrival("letter", bad),
+        arrival("letter", letter, good=False),
+        arrival("letter"),
+        arrival("sent", good=False),
+    ):
+        assert model.news(found, NAMES) == "A letter came that a check refused: do not trust it."
+    assert "does not hold" in model.news(arrival("receipt", None, receipt, good=False), NAMES)
+    assert "CHECK FAILED" in model.unwatched(CheckFailed("The mailbox contradicts itself."))
+    assert "CHECK FAILED" not in model.unwatched(NotFound("No session."))
+
+
+def test_an_answer_goes_to_whom_the_library_sends_it():
+    def names(found, *, everybody: bool = False):
+        return [each.name for each in model.addressees_of(found, everybody=everybody)]
+
+    to_three = recorded(to=(JOAO, BRUNO), to_names=("João Sá", "Bruno Antunes"))
+    assert names(to_three) == ["Maria Conceição Reis"]
+    assert names(to_three, everybody=True) == ["Maria Conceição Reis", "Bruno Antunes"]
+    own = dataclasses.replace(to_three, author=JOAO, author_name="João Sá", mine=True)
+    assert names(own) == names(own, everybody=True) == ["Bruno Antunes"]
+    assert names(dataclasses.replace(own, to=(JOAO,), to_names=("João Sá",))) == ["João Sá"]
+    assert model.answer_subject(recorded(subject="re: ata")) == "re: ata"
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (5 << 20, "5.0 MiB"), (3 << 40, "3072.0 GiB")],
+)
+def test_sizes_for_people(count, shown):
+    assert model.size(count) == shown
+
+
+def test_a_transfer_tells_rate_and_time_left_once_they_are_known():
+    found = Transfer("a" * 40 + ".pdf", True, 25 << 20, 100 << 20)
+    name = "a" * 27 + "..."
+    assert model.transfer(found, 0.0) == f"Sending {name}: 25.0 MiB of 100.0 MiB"
+    text = model.transfer(found, 1 << 20)
+    assert text == f"Sending {name}: 25.0 MiB of 100.0 MiB, 1.0 MiB/s, 1 min 16 s left"
+    assert "left" not in model.transfer(dataclasses.replace(found, done=found.size), 1 << 20)

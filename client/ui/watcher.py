@@ -1,7 +1,8 @@
 """What comes into the mailbox while it is shown: the library's watch in a thread and over a connection of its own.
 
-It asks nobody for anything: where a PIN or a passphrase would be needed, it ends, and begins again when the person has
-looked for letters by themselves. What it hears is told to a `Listener` in the terminal's thread.
+It asks nobody for anything, and wakes no card: it goes on while a session is open and usable, ends with it, and begins
+again when the person has looked for letters by themselves. What it hears is told to a `Listener` in the terminal's
+thread.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from client.api import Repository
 from client.commands.box import ListedLetter
 from client.commands.watch import Arrival
-from client.errors import ClientError, Stopped, Unreachable
+from client.errors import ClientError, LocalState, Stopped, Unreachable
 from client.settings import Front
 from client.ui.desk import Library, tell
 
@@ -84,11 +85,17 @@ class _Watch:
             self._tell(self._listener.show_unwatched, error)
 
     def _listen(self, repository: Repository) -> None:
-        arrivals = repository.watch(stopped=self._stop.is_set, trouble=self._trouble)
+        def over() -> bool:
+            return self._stop.is_set() or repository.show_session() is None
+
+        if over():
+            raise LocalState("No session is open.")
+        arrivals = repository.watch(stopped=over, trouble=self._trouble)
         with contextlib.suppress(Unreachable):
             self._tell(self._listener.show_unread, repository.new())
         for arrival in arrivals:
             self._tell(self._listener.show_arrival, arrival)
+        raise LocalState("No session is open.")
 
     def _trouble(self, error: ClientError) -> None:
         self._tell(self._listener.show_trouble, error)

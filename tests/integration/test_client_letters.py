@@ -788,8 +788,9 @@ def test_a_letter_that_opens_against_a_signature_at_the_screen(maria: Citizen, j
 
 
 def test_a_letter_that_comes_while_the_screen_is_there_is_answered_with_a_file(
-    maria: Citizen, joao: Citizen, tmp_path: Path
+    maria: Citizen, joao: Citizen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "planta.bin"
     file.write_bytes(os.urandom(limits.CHUNK_BYTES + 7))
 
@@ -808,7 +809,7 @@ def test_a_letter_that_comes_while_the_screen_is_there_is_answered_with_a_file(
             await keyboard.press("r")
             await keyboard.write("Segue a planta.")
             await keyboard.press("ctrl+o")
-            await keyboard.write(str(file))
+            await keyboard.write(file.name)
             await keyboard.press("enter")
             await keyboard.until("planta.bin goes with the letter")
             await keyboard.press("escape", "ctrl+s")
@@ -823,7 +824,7 @@ def test_a_letter_that_comes_while_the_screen_is_there_is_answered_with_a_file(
             await keyboard.press("s")
             await keyboard.until("in which folder?")
             keyboard.app.screen.query_one(Input).clear()
-            await keyboard.write(str(tmp_path / "saved"))
+            await keyboard.write("saved")
             await keyboard.press("enter")
             await keyboard.until("Checked and saved in ")
 

@@ -5,6 +5,7 @@ It decides nothing: how the library behaves is tested against whole repositories
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +18,11 @@ from client.commands.read import AttachedFile, ReadLetter
 from client.commands.status import LetterStatus, ReceiptStatus, Verdict
 from client.commands.watch import Arrival
 from client.errors import Check, CheckFailed, ClientError, NotFound
+from client.session import SessionInfo
 from client.settings import Front
 from client.state.people import KnownPerson
 from client.uploads import LocalFile
-from crypto_core.ids import Digest, UserId
+from crypto_core.ids import Digest, Milliseconds, UserId
 
 MARIA, JOAO, BRUNO, STRANGER = (UserId(bytes([n]) * 28) for n in (0x1A, 0x2B, 0x3C, 0x4D))
 _NAMES = {MARIA: "Maria Conceição Reis", JOAO: "João Sá", BRUNO: "Bruno Antunes"}
@@ -101,7 +103,12 @@ class RecordedMailbox:
 
     def watch(self, *, stopped: Callable[[], bool], trouble: Callable[[ClientError], None]) -> Iterator[Arrival]:
         """Nothing comes here."""
-        return iter(())
+        while not stopped():
+            time.sleep(0.02)
+        yield from ()
+
+    def show_session(self) -> SessionInfo | None:
+        return SessionInfo(JOAO, Milliseconds(0), 1, 2, 1)
 
     def attachable(self, paths: Sequence[Path]) -> tuple[LocalFile, ...]:
         return uploads.attachable(paths)

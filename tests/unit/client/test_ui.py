@@ -306,14 +306,15 @@ def test_a_letter_that_was_not_sent_stays_and_is_thrown_away_only_after_a_questi
     play(Sending, act)
 
 
-def test_a_fault_of_the_program_is_told_without_its_words():
+@pytest.mark.parametrize("error", [ValueError("the secret"), StopIteration("the secret")])
+def test_a_fault_of_the_program_is_told_without_its_words(error):
     async def act(keyboard: Keyboard) -> None:
         await write_letter(keyboard)
         await keyboard.press("ctrl+s")
-        await keyboard.until("An error of this program: ValueError.")
+        await keyboard.until("An error of this program: ")
         assert "the secret" not in keyboard.text()
 
-    Sending.error = ValueError("the secret")
+    Sending.error = error
     play(Sending, act)
 
 
@@ -355,7 +356,8 @@ class Answering(RecordedMailbox):
         return dataclasses.replace(found, attachments=tuple(saved))
 
 
-def test_an_answer_goes_with_files_to_whom_the_screen_says(tmp_path):
+def test_an_answer_goes_with_files_to_whom_the_screen_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "planta [b].pdf"
     file.write_bytes(b"12345")
     to_three = [dataclasses.replace(LETTERS[-1], to=(JOAO, BRUNO, STRANGER))]
@@ -369,16 +371,16 @@ def test_an_answer_goes_with_files_to_whom_the_screen_says(tmp_path):
         assert "Re: Ata da reunião de ontem" in keyboard.text()
         await keyboard.write("Sim.")
         await keyboard.press("ctrl+o")
-        for name in (tmp_path / "nada.pdf", tmp_path):  # neither is a file that can be attached
-            await keyboard.write(str(name))
+        for name in ("nada.pdf", "."):  # neither is a file that can be attached
+            await keyboard.write(name)
             await keyboard.press("enter")
             await keyboard.until(lambda: isinstance(keyboard.app.screen, Notice))
             await keyboard.press("enter")
             keyboard.app.screen.query_one(Input).clear()
-        await keyboard.write(str(file))
+        await keyboard.write(file.name)
         await keyboard.press("enter")
         await keyboard.until("planta [b].pdf goes with the letter")
-        await keyboard.write(str(file))
+        await keyboard.write(file.name)
         await keyboard.press("enter")
         await keyboard.until("That file is there already.")
         await keyboard.press("escape", "ctrl+g")
@@ -554,6 +556,27 @@ def test_a_watch_that_ends_says_so_and_begins_again_with_the_next_look(arriving)
         await keyboard.until("New: a refusal for letter 3xw1; t verifies and shows it.")
 
     play(arriving, act)
+
+
+def test_without_a_session_nothing_is_watched_and_no_card_is_woken():
+    class Closed(RecordedMailbox):
+        open = True
+
+        def show_session(self):
+            return super().show_session() if Closed.open else None
+
+        def watch(self, *, stopped, trouble):
+            assert Closed.open
+            return super().watch(stopped=stopped, trouble=trouble)
+
+    async def act(keyboard: Keyboard) -> None:
+        assert "What comes" not in keyboard.text()
+        Closed.open = False  # it ends while it is watched
+        await keyboard.until("What comes is not shown by itself now: g looks.")
+        await keyboard.press("g")
+        await keyboard.until("What comes is not shown by itself now: g looks.")
+
+    play(Closed, act)
 
 
 def test_a_letter_is_deleted_after_a_question():

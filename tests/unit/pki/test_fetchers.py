@@ -15,6 +15,7 @@ from pki.fetchers import HttpFetcher
 from pki.test_ca import TestCa
 
 FETCHER = HttpFetcher(allow_private_addresses=True, max_bytes=100_000, max_seconds=5)
+PATIENCE_SECONDS = 20.0  #: within which a fetch that must not take for ever is over, on a busy machine too
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_a_server_that_drips_is_cut_off(raw, first):
     started = time.monotonic()
     with pytest.raises(RevocationUnavailable):
         HttpFetcher(allow_private_addresses=True, max_seconds=0.5).fetch(url)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_a_look_up_that_hangs_is_cut_off(monkeypatch):
     hanging = threading.Event()
 
     def hang(*_, **__):
-        hanging.wait(10)
+        hanging.wait(2 * PATIENCE_SECONDS)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -245,4 +246,4 @@ def test_a_look_up_that_hangs_is_cut_off(monkeypatch):
     with pytest.raises(RevocationUnavailable, match="too long"):
         HttpFetcher(max_seconds=0.3).fetch("http://slow.example/x.crl")
     hanging.set()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < PATIENCE_SECONDS

@@ -29,6 +29,7 @@ from pki.test_responder import Appointed, TestResponder, appoint
 from tests.support.revocation_server import Fault, RevocationServer
 
 SECONDS = 0.5
+PATIENCE_SECONDS = 20.0  #: within which a fetch that must not take for ever is over, on a busy machine too
 FETCHER = HttpFetcher(allow_private_addresses=True, max_bytes=100_000, max_seconds=SECONDS)
 LIST, DELTA, ANSWER = "/authentication.crl", "/authentication-delta.crl", "/ocsp/authentication"
 URI = x509.UniformResourceIdentifier
@@ -212,7 +213,7 @@ def test_a_list_over_http(world, fault, reason):
     del world.server.pages[ANSWER]
     began = time.monotonic()
     found = world.collect()
-    assert time.monotonic() - began < 10 * SECONDS
+    assert time.monotonic() - began < PATIENCE_SECONDS
     if reason is None:
         assert (len(found.data.crls), found.problems) == (2, ())
     else:

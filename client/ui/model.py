@@ -354,6 +354,7 @@ def signature_question(found: SignatureRequest) -> Lines:
         Line("Sign for this letter?", Tone.HEADING),
         *(Line(f"{name:<8}  {value}") for name, value in signature_lines(found)),
         Line("It opens when your card has signed; its sender gets that signature before you can read it."),
+        Line("No leaves it as it is; x, in the list, refuses it for good."),
     )
 
 

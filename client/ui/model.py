@@ -113,6 +113,16 @@ class Key:
     does: str
 
 
+SIGN_FOR_QUESTION: Final = (
+    Line("Within how many days must they sign for it?", Tone.HEADING),
+    Line("It opens for each of them when their card has signed, and you get that signature."),
+)
+REASON_QUESTION: Final = (
+    Line("Why do you refuse to sign for it?", Tone.HEADING),
+    Line("Its sender alone can read the reason. It may be empty."),
+)
+
+
 def letter_rows(found: Sequence[ListedLetter], names: Names) -> tuple[LetterRow, ...]:
     """The letters, newest first."""
     return tuple(_letter_row(each, names) for each in reversed(found))
@@ -421,16 +431,6 @@ def beside(files: Sequence[LocalFile], days: int | None) -> str:
 def file_cells(found: LocalFile) -> tuple[str, str, str]:
     """A file in the list of those that go with a letter."""
     return safe_text(found.name), size(found.size), safe_text(str(found.path.parent))
-
-
-SIGN_FOR_QUESTION: Final = (
-    Line("Within how many days must they sign for it?", Tone.HEADING),
-    Line("It opens for each of them when their card has signed, and you get that signature."),
-)
-REASON_QUESTION: Final = (
-    Line("Why do you refuse to sign for it?", Tone.HEADING),
-    Line("Its sender alone can read the reason. It may be empty."),
-)
 
 
 def folder_question(found: ReadLetter) -> Lines:

@@ -106,7 +106,8 @@ class Transport:
         """The results in the order of the requests, of which at most `most` are under way at a time.
 
         Requests are asked for when there is room for them. Each result is waited for as `exchange` waits, and so long
-        as others arrive. Raises as `exchange` does; what was under way then may have had its effect.
+        as others arrive; the time that publishing takes does not count. Raises as `exchange` does; what was under way
+        then may have had its effect.
         """
         source, flights = iter(requests), deque[_Flight[R]]()
         self._returned = False
@@ -118,7 +119,8 @@ class Transport:
             deadline = time.monotonic() + self._reply_seconds
             while not flights[0].landed:
                 with self._connected(deadline):
-                    if self._advance(flights, deadline, awaited=most == 1):
+                    deadline += self._send(flights, awaited=most == 1)
+                    if self._look_or_ask(flights, deadline, awaited=most == 1):
                         deadline = time.monotonic() + self._reply_seconds
             yield flights.popleft().result  # type: ignore[misc]  # it has landed
 
@@ -142,12 +144,20 @@ class Transport:
         except BrokerError as error:
             raise Unreachable(f"The broker is not ready: {error}.") from error
 
-    def _advance(self, flights: Sequence[_Flight[R]], deadline: float, *, awaited: bool) -> bool:
-        """Publishes what was not published by this connection, and looks for replies once; whether one was taken."""
+    def _send(self, flights: Sequence[_Flight[R]], *, awaited: bool) -> float:
+        """Publishes what was not published by this connection; how long that took, in seconds.
+
+        Where the line is slow that is long, and nobody can have answered yet.
+        """
+        began = time.monotonic()
         for each in flights:
             if not each.landed and each.connection is not self._connection:
                 self._publish(each, awaited=awaited)
                 each.connection = self._connection
+        return time.monotonic() - began
+
+    def _look_or_ask(self, flights: Sequence[_Flight[R]], deadline: float, *, awaited: bool) -> bool:
+        """Looks for replies once, whether one was taken; at the deadline hears what the broker says to the oldest."""
         if not awaited and time.monotonic() >= deadline and not self._arrived:
             self._publish(flights[0], awaited=True)
         return self._look(flights, deadline)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
+import client.transport
 from broker_config import names, topology
 from broker_config.connection import ConnectionSettings, connect
 from client.errors import NotAllowed, Stopped, TooLarge, Unreachable
@@ -187,6 +190,23 @@ def test_of_many_none_waits_for_the_brokers_word(vhost: BrokerCorner, transport:
         assert transport._channel is not None
         monkeypatch.setattr(transport._channel, "basic_publish", None)  # the channel on which it does
         assert list(transport.exchange_all(many(b"two", b"three"), 2)) == [b"good two", b"good three"]
+
+
+def test_on_a_slow_line_the_time_of_publishing_does_not_count(vhost: BrokerCorner, transport: Transport, monkeypatch):
+    late = 0.0
+    monkeypatch.setattr(client.transport, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late))
+    publish = transport._publish
+
+    def slowly(flight, *, awaited: bool) -> None:
+        nonlocal late
+        publish(flight, awaited=awaited)
+        late += 60.0
+
+    monkeypatch.setattr(transport, "_publish", slowly)
+    with answering(vhost.worker(), lambda body: [b"good " + body]) as seen:
+        found = list(transport.exchange_all(many(b"one", b"two", b"three"), 2))
+    assert found == [b"good one", b"good two", b"good three"]
+    assert seen == [b"one", b"two", b"three"]
 
 
 def test_many_go_on_after_a_lost_connection(vhost: BrokerCorner, transport: Transport):

@@ -67,8 +67,9 @@ class LocalBroker(PrivateServer):
     """One private node. A quorum queue made less than a second before `kill` may not come back: see `settle`."""
 
     what: ClassVar[str] = "the private RabbitMQ node"
-    # The message store is closed within milliseconds of the request; what the node does afterwards nobody waits for.
-    stop_seconds: ClassVar[float] = 2.0
+    # The message store is closed within milliseconds of the request; the directory of quorum queues is on disk half a
+    # second after a declaration (see `settle`). What the node does then takes seconds, and nobody waits for it.
+    stop_seconds: ClassVar[float] = 1.0
 
     def __init__(self, folder: Path, *, tls: ServerTls | None = None) -> None:
         super().__init__(folder)

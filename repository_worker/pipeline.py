@@ -519,10 +519,12 @@ def _asking_for_new(cases: Sequence[_Case]) -> tuple[UserId, ...]:
 
 
 def _takes_long(command: commands.Command) -> bool:
-    """What asks for revocation lists; a page of the directory, which looks at every name; chunks, which are large."""
-    slow = commands.Create | commands.Accept | commands.Refuse | commands.Upload | commands.PutChunk | commands.GetChunk
+    """What asks for revocation lists, or bears a card's signature, which takes as long to verify as several letters take;
+    a page of the directory, which looks at every name; chunks, which are large."""
+    signed = commands.Create | commands.Accept | commands.Refuse | commands.Delete
+    large = commands.Upload | commands.PutChunk | commands.GetChunk
     return (
-        isinstance(command, slow)
+        isinstance(command, signed | large)
         or (isinstance(command, commands.Send) and command.to_sign is not None)
         or (isinstance(command, commands.List) and command.user is None)
     )

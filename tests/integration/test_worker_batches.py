@@ -13,6 +13,8 @@ from broker_config import names
 from broker_config.connection import connect
 from crypto_core import commands, envelope, mailbox, session
 from crypto_core.commands import ErrorCode
+from crypto_core.deletion import SignedDeletion
+from crypto_core.documents import SignedDocument
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import new_letter_id, new_nonce
 from repository_worker import worker
@@ -136,10 +138,11 @@ def test_what_takes_long_leaves_the_batch(pipeline, people, stack):
     directory, _, _ = asked(wire, commands.List(None, "maria", False, None))
     registration, _, _ = asked(wire, maria.create(maria.registration(stack.descriptor.repository)))
     large, _, _ = asked(wire, send(people, BATCHED_BYTES))
+    signed, _, _ = asked(wire, commands.Delete(SignedDeletion(b"junk", SignedDocument(b"login", b"signature"))))
     quick, _, _ = asked(wire, commands.New(0))
-    batch = [Message(hello, wire.reply_queue), directory, quick, registration, large]
+    batch = [Message(hello, wire.reply_queue), directory, quick, registration, large, signed]
     ends = pipeline.handle_batch(batch)
-    assert [end is None for end in ends] == [True, True, False, True, True]
+    assert [end is None for end in ends] == [True, True, False, True, True, True]
     assert all(pipeline.handle(message).verdict is Verdict.DONE for message in batch)
 
 

@@ -519,8 +519,10 @@ def _asking_for_new(cases: Sequence[_Case]) -> tuple[UserId, ...]:
 
 
 def _takes_long(command: commands.Command) -> bool:
-    """What asks for revocation lists, or bears a card's signature, which takes as long to verify as several letters take;
-    a page of the directory, which looks at every name; chunks, which are large."""
+    """What asks for revocation lists, or bears a card's signature, whose verification takes as long as several letters.
+
+    A page of the directory, too, which looks at every name; and chunks, which are large.
+    """
     signed = commands.Create | commands.Accept | commands.Refuse | commands.Delete
     large = commands.Upload | commands.PutChunk | commands.GetChunk
     return (

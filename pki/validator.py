@@ -84,9 +84,8 @@ class IdentityValidator:
         self._clock = clock or _now
         self._lock = threading.Lock()
         self._answers: OrderedDict[_Key, tuple[datetime, PathResult]] = OrderedDict()
-        self._latest: OrderedDict[_Subject, tuple[datetime, PathResult]] = (
-            OrderedDict()
-        )  #: VALID, with the latest moment
+        #: Of VALID, that of the latest moment.
+        self._latest: OrderedDict[_Subject, tuple[datetime, PathResult]] = OrderedDict()
 
     @classmethod
     def open(

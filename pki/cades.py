@@ -29,14 +29,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from asn1crypto import algos, cms, core, parser, tsp
-from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.asn1 import algos, cms, core, parser, tsp
+from pki.asn1 import x509 as asn1_x509
 from pki.errors import CertificateError, SignatureInvalid
 from pki.identity import fingerprint, load_certificate
 from pki.policy import RSA_BITS_MAX, RSA_BITS_MIN

@@ -19,9 +19,6 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from asn1crypto import crl as asn1_crl
-from asn1crypto import ocsp as asn1_ocsp
-from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pyhanko_certvalidator.authority import AuthorityWithCert, TrustAnchor
@@ -45,6 +42,9 @@ from pyhanko_certvalidator.policy_decl import (
 )
 from pyhanko_certvalidator.validate import async_validate_path
 
+from pki.asn1 import crl as asn1_crl
+from pki.asn1 import ocsp as asn1_ocsp
+from pki.asn1 import x509 as asn1_x509
 from pki.authentic import Evidence, Path
 from pki.policy import PolicyInputs, ValidationPolicy
 from pki.verdict import Judgement, Verdict

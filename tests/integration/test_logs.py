@@ -53,7 +53,7 @@ def test_each_line_names_its_envelope_and_nothing_about_anybody(stack):
         made = wire.letter(maria, [joao], TEXT)
         sent = wire.sealed(commands.Send(made.head, made.body), new_nonce())
         wire.call(sent)
-        refused = wire.sealed(commands.New(0), new_nonce(), counter=wire.counter)
+        refused = wire.sealed(commands.Block(joao.user, True), new_nonce(), counter=wire.counter)
         wire.call(refused)
     with connect_broker(stack.broker.settings()) as connection:
         connection.channel().basic_publish(

@@ -111,9 +111,9 @@ class TestExactlyOnce:
         (sender, wire), (reader, _) = maria, joao
         wire.send(sender, [reader], b"text")
         nonce = new_nonce()
-        data = wire.sealed(commands.New(0), nonce, counter=wire.counter)
+        data = wire.sealed(commands.Block(reader.user, True), nonce, counter=wire.counter)
         with pytest.raises(commands.RefusedByRepository) as refusal:
-            wire.opened(wire.call(data), data, nonce, commands.BoxResult)
+            wire.opened(wire.call(data), data, nonce, commands.BlockResult)
         assert refusal.value.code is ErrorCode.COUNTER_USED
 
     def test_a_confirm_seen_again(self, maria):

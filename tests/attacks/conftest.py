@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,16 @@ class World:
 
     def citizen(self, name: str) -> Citizen:
         return Citizen.issued(self.ca, name)
+
+    @contextlib.contextmanager
+    def logged_in(self, *citizens: Citizen) -> Iterator[tuple[Wire, ...]]:
+        """Registered citizens, each with a session at a connection of their own, in their order."""
+        with contextlib.ExitStack() as ending:
+            wires = tuple(ending.enter_context(self.wire()) for _ in citizens)
+            for wire, citizen in zip(wires, citizens, strict=True):
+                wire.register(citizen)
+                wire.login(citizen)
+            yield wires
 
     def logs(self) -> bytes:
         """Everything that the workers have logged."""

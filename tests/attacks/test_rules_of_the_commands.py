@@ -17,11 +17,8 @@ from tests.support.wire import keys_of
 @pytest.fixture
 def people(world, maria, joao, bruno):
     """Three citizens, logged in, each with a connection of their own."""
-    with world.wire() as first, world.wire() as second, world.wire() as third:
-        for wire, citizen in ((first, maria), (second, joao), (third, bruno)):
-            wire.register(citizen)
-            wire.login(citizen)
-        yield first, second, third
+    with world.logged_in(maria, joao, bruno) as wires:
+        yield wires
 
 
 LOGIN_NEEDED = {

@@ -11,19 +11,13 @@ from repository_worker.storage import memory
 from repository_worker.storage.blocks import Blocks
 from repository_worker.storage.interface import Closed
 from repository_worker.storage.memory import CLOSED_SESSIONS, MEMORY_SECONDS, NEWS_SECONDS, News
+from tests.support.clock import Clock
 from tests.support.protocol import BRUNO, JOAO, MARIA
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Clock[float]:
+    return Clock(1000.0)
 
 
 @pytest.fixture

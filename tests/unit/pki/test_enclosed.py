@@ -26,6 +26,7 @@ from pki.test_ca import Holder, TestCa
 from pki.test_responder import TestResponder
 from pki.trust_store import TrustStore
 from pki.validator import IdentityValidator
+from tests.support.clock import Clock
 from tests.support.revocation_server import RevocationServer
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -35,14 +36,6 @@ LIMIT = 48 * 1024
 FETCHER = HttpFetcher(allow_private_addresses=True, max_seconds=5)
 
 
-class Clock:
-    def __init__(self, now):
-        self.now = now
-
-    def __call__(self):
-        return self.now
-
-
 @dataclasses.dataclass
 class World:
     """A CA whose servers can go, its trust store, one clock for everybody, and João."""
@@ -50,7 +43,7 @@ class World:
     folder: object
     server: RevocationServer
     ca: TestCa
-    clock: Clock
+    clock: Clock[datetime]
     leaf: object
 
     def publish(self):

@@ -21,6 +21,7 @@ from pki.revocation import CollectionPolicy, Refresher, RevocationCache
 from pki.revocation_store import Item, Kind, RevocationStore
 from pki.test_ca import Holder, TestCa
 from pki.test_responder import TestResponder
+from tests.support.clock import Clock
 from tests.support.revocation_server import RevocationServer
 
 LISTS = 4  #: of a citizen's path: their CA's complete list and delta, and one of each CA above
@@ -41,14 +42,6 @@ class CountingFetcher:
 
     def ask(self, url, question):
         raise RevocationUnavailable(f"nobody answers at {url}")
-
-
-class Clock:
-    def __init__(self):
-        self.now = datetime.now(UTC)
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture
@@ -73,7 +66,7 @@ def cached(tmp_path, ca):
     """A cache, its fetcher and its clock."""
     folder = tmp_path / "crls"
     folder.mkdir()
-    fetcher, clock = CountingFetcher(files(ca)), Clock()
+    fetcher, clock = CountingFetcher(files(ca)), Clock(datetime.now(UTC))
     return RevocationCache(folder, fetcher, clock=clock), fetcher, clock
 
 
@@ -412,7 +405,7 @@ def test_the_refresher_works_in_the_background_until_it_is_closed(served):
 
 
 def test_the_folder_is_bounded_in_items_and_bytes_and_the_oldest_go_first(tmp_path, ca):
-    clock = Clock()
+    clock = Clock(datetime.now(UTC))
     store = RevocationStore(tmp_path, max_bytes=10_000, max_items=3)
     items = [Item(Kind.CRL, f"http://127.0.0.1:1/{number}.crl", ca.root) for number in range(5)]
     for item in items:
@@ -425,7 +418,7 @@ def test_the_folder_is_bounded_in_items_and_bytes_and_the_oldest_go_first(tmp_pa
 
 
 def test_notes_of_failures_are_bounded_too(tmp_path, ca):
-    clock = Clock()
+    clock = Clock(datetime.now(UTC))
     store = RevocationStore(tmp_path, max_items=3)
     items = [Item(Kind.CRL, f"http://127.0.0.1:1/{number}.crl", ca.root) for number in range(5)]
     for item in items:

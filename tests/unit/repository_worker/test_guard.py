@@ -5,25 +5,19 @@ from __future__ import annotations
 import pytest
 
 from repository_worker.guard import WINDOW_SECONDS, Rates
+from tests.support.clock import Clock
 
 LIMIT = 1000.0
 FULL = int(LIMIT * WINDOW_SECONDS)  #: as many messages as a window may have
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> Clock[float]:
+    return Clock(100.0)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def rates(clock: Clock) -> Rates:
+def rates(clock: Clock[float]) -> Rates:
     return Rates(clock)
 
 

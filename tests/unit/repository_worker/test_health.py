@@ -13,6 +13,7 @@ import pytest
 from repository_worker.errors import HomeError, StorageUnavailable
 from repository_worker.health import PROBE_SECONDS, Health, HealthServer
 from repository_worker.metrics import Metrics, Stage
+from tests.support.clock import Clock
 
 
 class Database:
@@ -26,13 +27,6 @@ class Database:
             raise StorageUnavailable("down")
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def database():
     return Database()
@@ -40,7 +34,7 @@ def database():
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture

@@ -19,45 +19,12 @@ from crypto_core.ids import Digest, Milliseconds
 from crypto_core.mailbox import EntryKind
 from pki import cades
 from pki.tokens.profiles import CardKeyUse
-from tests.attacks.conftest import World
 from tests.support.wire import HOUR_MS, now_ms
 
 BODY = "Está convocado para o dia 3.".encode()
 #: How long a slip waits in tests of its end, at first; doubled while the machine is slower than that. Milliseconds.
 SHORT_MS = 1500
 LONGEST_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def world(stack):
-    made = World(stack)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def maria(world):
-    return world.citizen("Maria Conceição Reis")
-
-
-@pytest.fixture(scope="module")
-def joao(world):
-    return world.citizen("João Sá")
-
-
-@pytest.fixture(scope="module")
-def bruno(world):
-    return world.citizen("Bruno Antunes")
-
-
-@pytest.fixture(scope="module")
-def people(world, maria, joao, bruno):
-    """Three citizens, logged in, each with a connection of their own. Each test has letters of its own."""
-    with world.wire() as first, world.wire() as second, world.wire() as third:
-        for wire, citizen in ((first, maria), (second, joao), (third, bruno)):
-            wire.register(citizen)
-            wire.login(citizen)
-        yield first, second, third
 
 
 @pytest.fixture

@@ -15,42 +15,10 @@ from crypto_core.documents import Login
 from crypto_core.ids import Digest, new_nonce
 from crypto_core.mailbox import EntryKind
 from pki.tokens.profiles import CardKeyUse
-from tests.attacks.conftest import World
 from tests.support.wire import now_ms
 
 BODY = b"Apaga isto depois de ler."
 WAIT_SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def world(stack):
-    made = World(stack)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def maria(world):
-    return world.citizen("Maria Conceição Reis")
-
-
-@pytest.fixture(scope="module")
-def joao(world):
-    return world.citizen("João Sá")
-
-
-@pytest.fixture(scope="module")
-def bruno(world):
-    return world.citizen("Bruno Antunes")
-
-
-@pytest.fixture(scope="module")
-def people(world, maria, joao, bruno):
-    with world.wire() as first, world.wire() as second, world.wire() as third:
-        for wire, citizen in ((first, maria), (second, joao), (third, bruno)):
-            wire.register(citizen)
-            wire.login(citizen)
-        yield first, second, third
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Attacks as tests: what a hostile citizen, network, repository or operator would try."""

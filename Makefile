@@ -8,6 +8,8 @@ SHELL := /bin/bash
 
 # Where an administrator's programs are, which not every search path names.
 export PATH := $(PATH):/usr/sbin:/sbin
+# Every program of a demonstration or a test starts anew: compiling modules each time would be half of its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 # What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).

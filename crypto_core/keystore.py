@@ -9,6 +9,7 @@ and are bounded when read, so that a hostile file cannot ask for all memory.
 from __future__ import annotations
 
 import secrets
+import threading
 import unicodedata
 from typing import Any, Final, TypeVar
 
@@ -30,6 +31,9 @@ LANES_MAX: Final = 16
 MEMORY_KIB_MAX: Final = limits.MIB  #: 1 GiB
 KEYSTORE_BYTES: Final = 4 * limits.MIB
 PASSPHRASE_BYTES: Final = 1024
+#: One derivation of a process at a time: OpenSSL has one pool of threads for the lanes of all of them, and two that
+#: meet there may wait for each other for ever. It also bounds the memory.
+_TURN: Final = threading.Lock()
 
 
 def seal(value: Any, label: str, passphrase: str) -> bytes:
@@ -78,7 +82,9 @@ def _key(label: str, passphrase: str, salt: bytes, iterations: int, lanes: int, 
         raise WrongPassphrase("a passphrase is text that can be written in UTF-8") from error
     if not 1 <= len(data) <= PASSPHRASE_BYTES:
         raise WrongPassphrase(f"a passphrase has 1 to {PASSPHRASE_BYTES} bytes")
-    derived = Argon2id(
+    argon2id = Argon2id(
         salt=salt, length=suite.SECRET_BYTES, iterations=iterations, lanes=lanes, memory_cost=memory_kib
-    ).derive(data)
+    )
+    with _TURN:
+        derived = argon2id.derive(data)
     return ContentKey.derive(derived, label, salt)

@@ -1,15 +1,15 @@
 """`make demo`: two citizens exchange a sealed letter and its receipt, with the real programs on a private stack.
 
-Every line that starts with a name is a command that was really run, and what follows is its output. A step that
-does not end as it should stops the demonstration with exit code 1. Whatever happens, also Ctrl-C, everything that was
-started is ended, and that is checked.
+Every line that starts with a name is a command that was really run, and what follows is its output. What only prepares
+the play goes through the same libraries as the programs, without one: starting an interpreter for each of twenty such
+errands would take a third of the time. A step that does not end as it should stops the demonstration with exit code 1.
+Whatever happens, also Ctrl-C, everything that was started is ended, and that is checked.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -33,7 +33,12 @@ from rich.table import Table
 from rich.text import Text
 
 from broker_config.private_process import StartFailed
-from client.errors import ExitCode
+from client.api import Repository
+from client.errors import ClientError, ExitCode
+from client.settings import Settings
+from pki.errors import PkiError
+from pki.trust_store import TrustStore
+from pki.virtual_card import VirtualCard, create_virtual_card, folder_name
 from repository_worker.stack import PrivateStack
 
 LETTER = """\
@@ -47,6 +52,7 @@ Maria da Conceição
 """
 SUBJECT = "Ata da reunião de ontem"
 WORDS = ("reunião", "eleição", "Câmara", "abraço", SUBJECT)
+PASSPHRASE, PIN = "uma frase longa, só para a demonstração", "1234"
 COMMAND_SECONDS = 60.0
 WIDTH = 118  #: columns, where nobody looks on a terminal
 MARGIN = 4  #: columns before what a command printed
@@ -65,10 +71,23 @@ class Person:
     key: str
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    card: VirtualCard | None = None
 
     @property
     def short(self) -> str:
         return self.name.split()[0].lower()
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def trust(self) -> Path:
+        return self.folder / "trust"
+
+    @property
+    def runtime(self) -> Path:
+        return self.folder / "runtime"
 
 
 class Stage:
@@ -135,7 +154,6 @@ class Demo:
         *words: str,
         expect: ExitCode = ExitCode.OK,
         shown: Sequence[str] | None = None,
-        quiet: bool = False,
     ) -> str:
         """Runs a program as this person; fails when it ends with another exit code than `expect`."""
         done = subprocess.run(
@@ -148,22 +166,32 @@ class Demo:
             check=False,
         )
         output = (done.stdout + done.stderr).replace(str(self.folder), "…")
-        if not quiet:
-            visible = [word.replace(str(self.folder), "…") for word in shown or words]
-            self.stage.command(person.short, visible, output)
+        visible = [word.replace(str(self.folder), "…") for word in shown or words]
+        self.stage.command(person.short, visible, output)
         if done.returncode != expect:
             raise DemoFailed(f"{shlex.join(words)} ended with {done.returncode} instead of {int(expect)}:\n{output}")
         return done.stdout
 
-    def ask(self, person: Person, *words: str) -> dict[str, Any]:
-        """The JSON document of a command that is not shown."""
-        return json.loads(self.run(person, *words, "--json", quiet=True))
+    def off_stage(self, person: Person) -> Repository:
+        """This person's home, as the library sees it, for what is not shown."""
+        if person.card is None:
+            raise DemoFailed(f"{person.name} has no card yet")
+        settings = Settings(
+            home=person.home,
+            trust_store=person.trust,
+            card=person.card.settings,
+            passphrase=lambda _: PASSPHRASE,
+            pin=lambda _: PIN,
+            memory=person.runtime / "smr",
+            allow_private_crl_hosts=True,
+        )
+        return Repository(settings)
 
     # --------------------------------------------------------------------------------------------------- steps
 
     def prepare(self) -> None:
-        self.passphrase.write_text("uma frase longa, só para a demonstração")
-        self.pin.write_text("1234")
+        self.passphrase.write_text(PASSPHRASE)
+        self.pin.write_text(PIN)
         for path in (self.passphrase, self.pin):
             path.chmod(0o600)
         with self.stage.step("A private stack", "broker, database, 2 workers, on loopback"), self._crew() as crew:
@@ -200,41 +228,41 @@ class Demo:
             **inherited,
             "HOME": str(person.folder),
             "PYTHONIOENCODING": "utf-8",
-            "XDG_RUNTIME_DIR": str(person.folder),  # so that the keys of open sessions vanish with the folder
+            "XDG_RUNTIME_DIR": str(person.runtime),  # so that the keys of open sessions vanish with the folder
             "COLUMNS": str(self.stage.console.width - MARGIN),
-            "SMR_HOME": str(person.folder / "home"),
-            "SMR_TRUST_STORE": str(person.folder / "trust"),
+            "SMR_HOME": str(person.home),
+            "SMR_TRUST_STORE": str(person.trust),
             "SMR_PASSPHRASE_FILE": str(self.passphrase),
             "SMR_PIN_FILE": str(self.pin),
             "SMR_ALLOW_PRIVATE_CRL_HOSTS": "1",
         }
-        person.folder.mkdir(mode=0o700)
-        issuer = {**person.environment, "SMR_PASSPHRASE_FILE": str(self.stack.ca_passphrase_file)}
-        made = self.ask(
-            Person(person.name, person.key, person.folder, issuer),
-            *("smr-pki", "virtual-card", "create", person.name, "--key", person.key),
-            *("--ca", str(self.stack.ca_folder), "--cards", str(self.folder / "cards")),
+        for folder in (person.folder, person.runtime, person.runtime / "smr"):
+            folder.mkdir(mode=0o700)
+        card = self.folder / "cards" / folder_name(person.name)
+        person.card = create_virtual_card(self.stack.ca, card, person.name, key_kind=person.key, pin=PIN)
+        person.environment["SOFTHSM2_CONF"] = str(person.card.softhsm_conf)
+        TrustStore.open(person.trust).import_certificates(
+            self.stack.ca_certificates, root_fingerprints={self.stack.ca_fingerprint}
         )
-        person.environment["SOFTHSM2_CONF"] = made["softhsm_conf"]
-        certificates = [str(path) for path in self.stack.ca_certificates]
-        self.ask(person, "smr-pki", "trust", "import", *certificates, "--root-fingerprint", self.stack.ca_fingerprint)
 
     def _set_up(self, person: Person) -> None:
-        made = self.ask(
-            person,
-            *("smr", "init", "--descriptor", str(self.stack.descriptor_path)),
-            *("--root-fingerprint", self.stack.root_fingerprint),
-        )
-        enrolment = person.folder / "enrolment.json"
-        operator = Person("operator", "", self.folder, self.stack.environment())
-        self.ask(operator, "smr-repository", "clients", "enrol", str(made["installation"]), "--output", str(enrolment))
-        self.ask(person, "smr", "init", "--enrolment", str(enrolment))
-        enrolment.unlink()
+        with self.off_stage(person) as repository:
+            descriptor = self.stack.descriptor_path.read_bytes()
+            made = repository.init(descriptor, root_fingerprint=self.stack.root_fingerprint)
+            repository.enrol(self.stack.enrol(made.installation))
+
+    def _register(self, person: Person) -> None:
+        with self.off_stage(person) as repository:
+            repository.register()
+
+    def _close_session(self, person: Person) -> None:
+        with self.off_stage(person) as repository:
+            repository.close_session()
 
     def register(self) -> None:
         with self.stage.step("Registration", "signed by each card, checked by the repository"):
             with self._crew() as crew:
-                others = [crew.submit(self.ask, person, "smr", "register") for person in (self.joao, self.rui)]
+                others = [crew.submit(self._register, person) for person in (self.joao, self.rui)]
                 self.run(self.maria, "smr", "register")
             for other in others:
                 other.result()
@@ -272,7 +300,7 @@ class Demo:
         with self.stage.step("A revoked card", "refused by the repository"):
             issuer = {**self.rui.environment, "SMR_PASSPHRASE_FILE": str(self.stack.ca_passphrase_file)}
             with self._crew() as crew:
-                closed = crew.submit(self.ask, self.rui, "smr", "session", "close")
+                closed = crew.submit(self._close_session, self.rui)
                 self.run(
                     Person("ca", "", self.folder, issuer),
                     *("smr-pki", "virtual-card", "revoke", self.rui.name),
@@ -379,7 +407,7 @@ def main() -> int:
         except KeyboardInterrupt:
             stage.console.print("\nStopped.")
             status = 0 if keep and stage.results else 130
-        except (DemoFailed, StartFailed) as error:
+        except (DemoFailed, StartFailed, ClientError, PkiError) as error:
             stage.console.print(f"\n[bold red]The demonstration failed:[/] {escape(str(error))}")
             status = 1
         remaining = left_over(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from crypto_core.schema import Size
 from tests.support.protocol import flip, with_header
 
 PASSPHRASE = "três pássaros azuis"
+DERIVATIONS = 100
+PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +157,20 @@ class TestCheap:
         data = keystore.seal(Other(1), labels.KEYSTORE, PASSPHRASE)
         with pytest.raises(Malformed):
             open_(data)
+
+    def test_threads_that_open_at_once_all_end(self):
+        """OpenSSL's pool of threads for the lanes let derivations that met wait for each other, or fail."""
+        data, opened = with_header(seal(), cose.KDF, [1, 4, 256]), []
+
+        def work():
+            for _ in range(DERIVATIONS):
+                with pytest.raises(WrongPassphrase):  # the file's key was derived at another cost
+                    open_(data)
+            opened.append(DERIVATIONS)
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE_SECONDS)
+        assert opened == [DERIVATIONS] * 3

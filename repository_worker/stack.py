@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -160,6 +161,14 @@ class WorkerProcess:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Running servers that several private stacks share; each has a virtual host and a database of its own there."""
+
+    broker: LocalBroker
+    mongo: LocalMongo
+
+
 class PrivateStack:
     """Entering it starts everything and returns when workers take messages; leaving it ends everything."""
 
@@ -171,16 +180,19 @@ class PrivateStack:
         settings: dict[str, str] | None = None,
         metrics: bool = False,
         own_accounts: bool = False,
+        servers: Servers | None = None,
     ) -> None:
         """`settings` are further settings of the workers, by their names in the environment.
 
         With `metrics` each worker tells what it counts, on a port of its own. With `own_accounts` every client needs an
-        account of its own, as in production: see `enrol`.
+        account of its own, as in production: see `enrol`. With `servers` it works on these, which others started and
+        end, and leaves nothing there.
         """
         self.folder = folder
         self.workers: list[WorkerProcess] = []
-        self.broker = LocalBroker(folder / "broker")
-        self.mongo = LocalMongo(folder / "mongo")
+        self.broker = servers.broker if servers else LocalBroker(folder / "broker")
+        self.mongo = servers.mongo if servers else LocalMongo(folder / "mongo")
+        self._corner = secrets.token_hex(4) if servers else ""
         self._count = workers
         self._more_settings = settings or {}
         self._metrics = metrics
@@ -272,13 +284,27 @@ class PrivateStack:
         """Where the test CA's CRLs are served."""
         return _there(self._crl_server).url
 
+    @property
+    def vhost(self) -> str:
+        """The broker's virtual host of this stack."""
+        return "-".join(filter(None, (names.VHOST, self._corner)))
+
+    @property
+    def database(self) -> str:
+        """The name of this stack's database."""
+        return "_".join(filter(None, (DATABASE, self._corner)))
+
+    def administrator(self) -> ConnectionSettings:
+        """How the broker's administrator connects."""
+        return self.broker.settings(vhost=self.vhost)
+
     def client_settings(self) -> ConnectionSettings:
         """How a client connects with the account that all share. There is none where each has its own."""
-        return self.broker.settings(CLIENT_ACCOUNT, self._client_password())
+        return self.broker.settings(self._client_account, self._client_password(), self.vhost)
 
     def clients(self) -> Clients:
         """The installations with an account of their own, which any may have here."""
-        return Clients(self.broker.administration(), names.VHOST)
+        return Clients(self.broker.administration(), self.vhost)
 
     def enrol(self, installation: str, *, broker: str | None = None) -> bytes:
         """Gives an installation an account of its own; the file for its `init`. `broker`: another address."""
@@ -287,7 +313,7 @@ class PrivateStack:
 
     def storage(self) -> MongoStorage:
         """The stack's storage, to look into."""
-        return MongoStorage(connect(self.mongo_url), DATABASE, self.descriptor.repository)
+        return MongoStorage(connect(self.mongo_url), self.database, self.descriptor.repository)
 
     def environment(self) -> dict[str, str]:
         """What `smr-repository` needs in its environment to work with this stack."""
@@ -295,7 +321,7 @@ class PrivateStack:
             **os.environ,
             f"{PREFIX}HOME": str(self.home.folder),
             f"{PREFIX}MONGO_URL": self.mongo_url,
-            f"{PREFIX}MONGO_DATABASE": DATABASE,
+            f"{PREFIX}MONGO_DATABASE": self.database,
             f"{PREFIX}BROKER_URL_FILE": str(self.folder / "broker-url"),
             f"{PREFIX}OPERATOR_BROKER_URL_FILE": str(self.folder / "operator-broker-url"),
             f"{PREFIX}MANAGEMENT_URL_FILE": str(self.folder / "management-url"),
@@ -318,10 +344,8 @@ class PrivateStack:
 
     def _start(self) -> None:
         self.start_ca()
-        # The broker takes seconds, in which the database is up. Both end together too.
-        self._ending.callback(_all_at_once, [self.broker.stop, self.mongo.stop])
-        _all_at_once([self.broker.start, self.mongo.start], otherwise=[self.broker.stop, self.mongo.stop])
-        self.broker.set_up()
+        self._start_servers()
+        self.broker.set_up(self.vhost)
         self._set_up_repository()
         for _ in range(self._count):
             self._launch()
@@ -358,12 +382,27 @@ class PrivateStack:
             port_file.write_text(str(self._crl_server.port))
         self._crl_server.answer_questions(TestResponder(self._ca).answer)
 
+    def _start_servers(self) -> None:
+        if self._corner:
+            self._ending.callback(self._leave_servers)
+            return
+        # The broker takes seconds, in which the database is up. Both end together too.
+        self._ending.callback(_all_at_once, [self.broker.stop, self.mongo.stop])
+        _all_at_once([self.broker.start, self.mongo.start], otherwise=[self.broker.stop, self.mongo.stop])
+
+    def _leave_servers(self) -> None:
+        administration = self.broker.administration()
+        administration.delete_vhost(self.vhost)
+        administration.delete_account(self._client_account)
+        with connect(self.mongo_url) as client:
+            client.drop_database(self.database)
+
     def _set_up_repository(self) -> None:
         administration = self.broker.administration()
         client_url = self._client_url()
         for name, url in (
-            ("broker-url", self._url(self.broker.settings(WORKER))),
-            ("operator-broker-url", self._url(self.broker.settings())),
+            ("broker-url", self._url(self.broker.settings(WORKER, vhost=self.vhost))),
+            ("operator-broker-url", self._url(self.administrator())),
             ("management-url", administration.to_url()),
         ):
             write_atomically(self.folder / name, url.encode(), PRIVATE_FILE)
@@ -383,7 +422,7 @@ class PrivateStack:
         settings = self.client_settings()
         if self._own_accounts:
             return to_url(settings)
-        account = CLIENT_ACCOUNT, self._client_password(), names.VHOST, CLIENT_PERMISSIONS
+        account = self._client_account, self._client_password(), self.vhost, CLIENT_PERMISSIONS
         self.broker.administration().put_account(*account)
         return self._url(settings)
 
@@ -400,6 +439,10 @@ class PrivateStack:
         if self.ca_passphrase_file.exists():
             self._passphrase = self.ca_passphrase_file.read_text(encoding="utf-8")
         return self._passphrase
+
+    @property
+    def _client_account(self) -> str:
+        return "-".join(filter(None, (CLIENT_ACCOUNT, self._corner)))
 
     def _client_password(self) -> str:
         path = self.folder / "client-password"

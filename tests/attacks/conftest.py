@@ -13,7 +13,7 @@ from broker_config.connection import ConnectionSettings, connect
 from crypto_core import ids
 from crypto_core.keys import SigningKey
 from pki.test_ca import TestCa
-from repository_worker.stack import PrivateStack
+from repository_worker.stack import PrivateStack, Servers
 from tests.support.wire import Citizen, Wire
 
 
@@ -22,7 +22,7 @@ class World:
 
     def __init__(self, stack: PrivateStack) -> None:
         self.stack = stack
-        self._administrator = connect(stack.broker.settings())
+        self._administrator = connect(stack.administrator())
         self._channel = self._administrator.channel()
         self._accounts: dict[names.Installation, ConnectionSettings] = {}
 
@@ -46,7 +46,7 @@ class World:
         """The broker account of this app key's installation, enrolled when it is first asked for."""
         installation = names.Installation(ids.installation_of(app_key.public.raw))
         if installation not in self._accounts:
-            self._accounts[installation] = self.stack.broker.enrol(installation)
+            self._accounts[installation] = self.stack.broker.enrol(installation, self.stack.vhost)
         return self._accounts[installation]
 
     def citizen(self, name: str) -> Citizen:
@@ -68,14 +68,14 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory) -> Iterator[PrivateStack]:
+def stack(tmp_path_factory, servers: Servers) -> Iterator[PrivateStack]:
     folder: Path = tmp_path_factory.mktemp("attacked")
     settings = {
         "SMR_REPOSITORY_LOG_LEVEL": "debug",
         "SMR_REPOSITORY_CRL_REFETCH_SECONDS": "0",  # a revocation counts at once
         "SMR_REPOSITORY_CERTIFICATE_MEMORY_SECONDS": "0",
     }
-    with PrivateStack(folder, workers=2, settings=settings, own_accounts=True) as running:
+    with PrivateStack(folder, workers=2, settings=settings, own_accounts=True, servers=servers) as running:
         yield running
 
 

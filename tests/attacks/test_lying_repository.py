@@ -34,7 +34,7 @@ from repository_worker.effects import Change, CounterRecord, Expire, Outcome, St
 from repository_worker.keys import Home, now_ms
 from repository_worker.metrics import Metrics
 from repository_worker.settings import PREFIX, Settings
-from repository_worker.stack import PrivateStack
+from repository_worker.stack import PrivateStack, Servers
 from repository_worker.storage.interface import MailboxState, Page, StoredEntry, StoredLetter, StoredStatus
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.transport.consumer import Consumer
@@ -125,8 +125,8 @@ def _state(repository: RepositoryId, owner: UserId, entries: Entries) -> Mailbox
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
-    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=0) as running:
+def stack(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[PrivateStack]:
+    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=0, servers=servers) as running:
         yield running
 
 

@@ -21,7 +21,7 @@ from crypto_core.ids import UserId
 from pki.trust_store import TrustStore
 from pki.virtual_card import create_virtual_card
 from repository_worker.local_mongo import LocalMongoSet
-from repository_worker.stack import CLIENT_ACCOUNT, DATABASE, PrivateStack
+from repository_worker.stack import CLIENT_ACCOUNT, PrivateStack
 from tests.chaos import checker, database, history
 from tests.chaos.checker import Violation
 from tests.chaos.client_process import ClientProcess
@@ -154,7 +154,7 @@ def judge(stack: PrivateStack, plan: Plan, dead_letters: int) -> Result:
     found = history.load(plan.history)
     keys = {UserId(bytes.fromhex(each.user)): each.sealing for each in plan.members}
     with pymongo.MongoClient[dict[str, Any]](stack.mongo_url, readConcernLevel="majority") as mongo:
-        stored = database.read(mongo[DATABASE], stack.descriptor.repository, keys)
+        stored = database.read(mongo[stack.database], stack.descriptor.repository, keys)
     violations = checker.check(found, stored)
     return Result(plan.seed, found, violations, len(stored.letters), len(stored.receipts), dead_letters)
 
@@ -226,7 +226,7 @@ def _wait_until_warm(plan: Plan, since: int) -> None:
 def drain(stack: PrivateStack) -> int:
     """Returns when no command is left, in the queue or at a worker; gives the number of dead letters."""
     deadline = time.monotonic() + QUEUE_SECONDS
-    with connect(stack.broker.settings()) as connection:
+    with connect(stack.administrator()) as connection:
         channel = connection.channel()
         while channel.queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count:
             assert time.monotonic() < deadline, "the workers do not come to the end of the commands"

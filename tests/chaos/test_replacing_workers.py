@@ -18,7 +18,7 @@ import pytest
 
 from broker_config.private_process import StartFailed
 from repository_worker.settings import PREFIX
-from repository_worker.stack import DATABASE, PrivateStack, WorkerProcess
+from repository_worker.stack import PrivateStack, Servers, WorkerProcess
 from repository_worker.storage.driver import connect
 from repository_worker.storage.operations import NEIGHBOURS, SCHEMA, Operations
 from tests.chaos.client_process import ClientProcess
@@ -37,14 +37,14 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[PrivateStack]:
     settings = {
         f"{PREFIX}GRACE_SECONDS": str(GRACE_SECONDS),
         f"{PREFIX}LOG_LEVEL": "debug",  # says each command that was handled
         f"{PREFIX}LOG_FORMAT": "json",
         f"{PREFIX}CERTIFICATE_MEMORY_SECONDS": "600",
     }
-    with PrivateStack(tmp_path_factory.mktemp("stack"), settings=settings) as running:
+    with PrivateStack(tmp_path_factory.mktemp("stack"), settings=settings, servers=servers) as running:
         yield running
 
 
@@ -55,7 +55,7 @@ def plan(stack: PrivateStack, tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 @contextmanager
-def operations_of(stack: PrivateStack, database: str = DATABASE) -> Iterator[Operations]:
+def operations_of(stack: PrivateStack, database: str) -> Iterator[Operations]:
     opened = Operations(connect(stack.mongo_url), database)
     try:
         yield opened
@@ -157,7 +157,7 @@ def replace_once(path: Path, old: str, new: str) -> None:
 def test_two_releases_side_by_side_serve_the_same_clients(stack: PrivateStack, plan: Plan, tmp_path: Path):
     environment = {**stack.environment(), **later_release(tmp_path / "next", by=1)}
     older = list(stack.workers)
-    with at_work(plan) as clients, operations_of(stack) as operations:
+    with at_work(plan) as clients, operations_of(stack, stack.database) as operations:
         assert operations.version() == SCHEMA
         newer = WorkerProcess(environment, tmp_path / "newer.log")
         stack.workers.append(newer)

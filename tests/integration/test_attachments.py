@@ -19,7 +19,7 @@ from client.state import session as kept
 from crypto_core import commands, limits
 from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.ids import AttachmentId, LetterId, UserId
-from repository_worker.stack import DATABASE, PrivateStack
+from repository_worker.stack import PrivateStack
 from tests.support.library import Citizen, enrol, make_citizen, user_id
 
 pytestmark = pytest.mark.timeout(300)
@@ -46,7 +46,7 @@ def maria(stack: PrivateStack, joao: Citizen, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def database(stack: PrivateStack):
     with pymongo.MongoClient(stack.mongo_url) as client:
-        yield client[DATABASE]
+        yield client[stack.database]
 
 
 def make_file(path: Path, size: int) -> Path:

@@ -39,7 +39,7 @@ from crypto_core.limits import DAY_MS, MINUTE_MS
 from pki import signers
 from pki.signers import CardSettings
 from repository_worker.effects import Change, CounterRecord, SetWatch
-from repository_worker.stack import DATABASE, PrivateStack
+from repository_worker.stack import PrivateStack, Servers
 from repository_worker.storage.watches import PLACES
 from tests.support import faulty_signing_process
 from tests.support.faulty_signing_process import faults
@@ -49,9 +49,9 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[PrivateStack]:
     """Of this file alone: the examples of the library page find a single João."""
-    with PrivateStack(tmp_path_factory.mktemp("stack")) as running:
+    with PrivateStack(tmp_path_factory.mktemp("stack"), servers=servers) as running:
         yield running
 
 
@@ -302,7 +302,7 @@ def test_without_hints_it_comes_with_the_next_look(maria, joao, known, stack, mo
     monkeypatch.setattr(watch, "LOOK_SECONDS_MAX", 0.5)
     with maria.open() as repository:
         arrivals = repository.watch(PATIENCE)
-        watches = MongoClient(stack.mongo_url)[DATABASE]["watches"]
+        watches = MongoClient(stack.mongo_url)[stack.database]["watches"]
         with contextlib.closing(watches.database.client):
             assert watches.delete_many({"mailbox": bytes.fromhex(known[0])}).deleted_count
             sent = write_to(joao, known[0], "Sem aviso")
@@ -357,7 +357,7 @@ def test_hints_by_the_thousand_make_one_look_a_second(maria, known, stack, monke
     looks = []
     real = watch._Watch._look
     monkeypatch.setattr(watch._Watch, "_look", lambda self: looks.append(1) or real(self))
-    with maria.open() as repository, connect(stack.broker.settings()) as connection:
+    with maria.open() as repository, connect(stack.administrator()) as connection:
         arrivals = repository.watch(3.0)
         target = repository._context._transport.reply_queue
         channel = connection.channel()

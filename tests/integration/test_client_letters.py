@@ -20,7 +20,6 @@ import pytest
 from cryptography import x509
 from textual.widgets import Input
 
-from broker_config import names
 from broker_config.connection import parse_amqp_url
 from client import identity, mailbox, session
 from client.api import Repository
@@ -54,7 +53,7 @@ from crypto_core.documents import Party
 from crypto_core.ids import Milliseconds, UserId
 from pki.signers import CardKeyUse
 from pki.trust_store import TrustStore
-from repository_worker.stack import PrivateStack
+from repository_worker.stack import PrivateStack, Servers
 from tests.support.library import PASSPHRASE, PIN, Citizen, enrol, make_citizen, user_id
 from tests.support.screens import Keyboard, at_keyboard
 from tests.support.wire import Wire
@@ -66,8 +65,8 @@ BODY = "Olá! Segue a ata da reunião de ontem.\n".encode()
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateStack]:
-    with PrivateStack(tmp_path_factory.mktemp("stack")) as running:
+def stack(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[PrivateStack]:
+    with PrivateStack(tmp_path_factory.mktemp("stack"), servers=servers) as running:
         yield running
 
 
@@ -910,7 +909,7 @@ def test_a_repository_that_does_not_answer_ends_the_wait(stack: PrivateStack, ma
 def test_at_the_queues_limit_the_client_is_told_so_and_keeps_the_letter(
     stack: PrivateStack, maria: Citizen, joao: Citizen
 ):
-    limit = f"policies/{names.VHOST}/small"
+    limit = f"policies/{stack.vhost}/small"
     policy = {"pattern": "^smr.commands$", "definition": {"max-length": 1}, "apply-to": "queues"}
     administration = stack.broker.administration()
 

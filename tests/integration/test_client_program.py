@@ -16,7 +16,7 @@ import pytest
 from client.errors import ExitCode
 from pki.trust_store import TrustStore
 from pki.virtual_card import create_virtual_card
-from repository_worker.stack import PrivateStack
+from repository_worker.stack import PrivateStack, Servers
 from repository_worker.storage.memory import NEWS_SECONDS
 from tests.support import programs
 from tests.support.time_stamp_authority import TimeStampAuthority
@@ -85,13 +85,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TimeStampAut
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, authority: TimeStampAuthority) -> Iterator[PrivateStack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, authority: TimeStampAuthority, servers: Servers
+) -> Iterator[PrivateStack]:
     settings = {
         "SMR_REPOSITORY_TSA_URL": authority.url,
         "SMR_REPOSITORY_TSA_CA_FILE": str(authority.root_path),
         "SMR_REPOSITORY_TSA_SECONDS": "0.2",
     }
-    with PrivateStack(tmp_path_factory.mktemp("stack"), settings=settings) as running:
+    with PrivateStack(tmp_path_factory.mktemp("stack"), settings=settings, servers=servers) as running:
         yield running
 
 

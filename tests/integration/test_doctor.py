@@ -17,7 +17,7 @@ from broker_config.permissions import Permissions, worker_permissions
 from broker_config.private_process import free_ports
 from repository_worker.doctor import CLOCK_SECONDS, Doctor
 from repository_worker.settings import PREFIX, Settings
-from repository_worker.stack import DATABASE, PrivateStack
+from repository_worker.stack import PrivateStack
 from repository_worker.storage.driver import connect
 from tests.support import programs
 
@@ -25,10 +25,10 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
+def stack(tmp_path_factory, servers):
     port = free_ports(1)[0]
     settings = {f"{PREFIX}METRICS_PORT": str(port)}
-    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1, settings=settings) as running:
+    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1, settings=settings, servers=servers) as running:
         running.metrics_port = port
         yield running
 
@@ -74,29 +74,29 @@ def test_no_broker_and_no_database(examine, stack):
 
 def test_a_workers_account_that_may_too_much(examine, stack):
     administration = stack.broker.administration()
-    administration.permit("smr-worker", names.VHOST, Permissions(".*", ".*", ".*"))
+    administration.permit("smr-worker", stack.vhost, Permissions(".*", ".*", ".*"))
     try:
         (detail,) = examine().values()
         assert detail == "it may also declare queues, read dead letters, publish commands"
     finally:
-        administration.permit("smr-worker", names.VHOST, worker_permissions())
+        administration.permit("smr-worker", stack.vhost, worker_permissions())
 
 
 def test_a_queue_with_other_settings_and_one_that_is_gone(examine, stack):
-    with connect_broker(stack.broker.settings()) as connection:
+    with connect_broker(stack.administrator()) as connection:
         channel = connection.channel()
         channel.queue_delete(names.DEAD_LETTER_QUEUE)
         assert {"queues", "topology as declared"} <= examine().keys()
         channel.queue_declare(names.DEAD_LETTER_QUEUE, durable=True)
         assert "topology as declared" in examine()
         channel.queue_delete(names.DEAD_LETTER_QUEUE)
-    stack.broker.set_up()
+    stack.broker.set_up(stack.vhost)
     assert examine() == {}
 
 
 def test_an_index_that_is_gone(examine, stack):
     with connect(stack.mongo_url) as client:
-        client[DATABASE].accepted.drop_index("unread")
+        client[stack.database].accepted.drop_index("unread")
     assert examine() == {"collections, indexes and validators": "missing or different: index unread of accepted"}
     storage = stack.storage()
     storage.prepare()
@@ -105,7 +105,7 @@ def test_an_index_that_is_gone(examine, stack):
 
 def test_a_schema_of_another_release(examine, stack):
     with connect(stack.mongo_url) as client:
-        stamps = client[DATABASE].schema
+        stamps = client[stack.database].schema
         stamps.update_one({"_id": "version"}, {"$inc": {"version": 7}})
         assert list(examine()) == ["schema is served by this release"]
         stamps.update_one({"_id": "version"}, {"$inc": {"version": -7}})

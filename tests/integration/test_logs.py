@@ -24,9 +24,10 @@ GARBAGE = b"no envelope at all, but a secret"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
+def stack(tmp_path_factory, servers):
     settings = {f"{PREFIX}LOG_LEVEL": "debug"}
-    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1, settings=settings, metrics=True) as running:
+    folder = tmp_path_factory.mktemp("stack")
+    with PrivateStack(folder, workers=1, settings=settings, metrics=True, servers=servers) as running:
         yield running
 
 
@@ -55,7 +56,7 @@ def test_each_line_names_its_envelope_and_nothing_about_anybody(stack):
         wire.call(sent)
         refused = wire.sealed(commands.Block(joao.user, True), new_nonce(), counter=wire.counter)
         wire.call(refused)
-    with connect_broker(stack.broker.settings()) as connection:
+    with connect_broker(stack.administrator()) as connection:
         connection.channel().basic_publish(
             names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, GARBAGE, pika.BasicProperties(correlation_id="João")
         )

@@ -32,8 +32,8 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1) as running:
+def stack(tmp_path_factory, servers):
+    with PrivateStack(tmp_path_factory.mktemp("stack"), workers=1, servers=servers) as running:
         yield running
 
 

@@ -4,6 +4,7 @@
     vhost       a virtual host of this test alone, with our topology and an account for workers
     mongo       the running server, a replica set of one
     database    a database of this test alone
+    servers     both, for a private stack that starts none of its own
 
 A new virtual host costs about a fifth of a second where a new node costs several. A test that kills or restarts a
 server starts one of its own in `tmp_path`, so that others keep theirs.
@@ -24,6 +25,7 @@ from broker_config import names
 from broker_config.connection import ConnectionSettings
 from broker_config.local_broker import ADMINISTRATOR, WORKER, LocalBroker
 from repository_worker.local_mongo import LocalMongo
+from repository_worker.stack import Servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +73,8 @@ def database(mongo: LocalMongo) -> Iterator[Database[dict[str, Any]]]:
     with pymongo.MongoClient[dict[str, Any]](mongo.uri, w="majority", journal=True) as client:
         yield client[name]
         client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def servers(broker: LocalBroker, mongo: LocalMongo) -> Servers:
+    return Servers(broker, mongo)

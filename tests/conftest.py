@@ -5,11 +5,18 @@ from __future__ import annotations
 import ipaddress
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.pki_fixtures", "tests.support.pkits_summary", "tests.support.servers"]
+from tests.support import keystores
+
+pytest_plugins = [
+    "tests.support.pki_fixtures",
+    "tests.support.pkits_summary",
+    "tests.support.servers",
+]
 
 UNIT = Path(__file__).parent / "unit"
 
@@ -21,6 +28,13 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_keystores() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        keystores.set_cost(patch.setattr)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,9 @@
     done = run("client.cli", "list", "--json", env={…}, stdin=b"")      # as `smr list --json`, a CompletedProcess
 
 Half of what a short command costs is the start of an interpreter and the imports. Here one process imports the programs
-once and forks a child for each run, with the arguments, environment, standard streams and exit status of that run. What
-depends on a real start (what is imported when, encodings, signals) is tested with real starts: `tests/unit/client`, the
-demonstration, the workers.
+once and forks a child for each run, with the arguments, environment, standard streams and exit status of that run. The
+keystores that it writes are cheap ones (`tests/support/keystores.py`). What depends on a real start (what is imported
+when, encodings, signals) is tested with real starts: `tests/unit/client`, the demonstration, the workers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from tests.support import keystores
 
 IMPORTED = [
     *("client.cli.app", "client.cli.views", "client.api"),
@@ -63,5 +65,6 @@ def _play(folder: Path, program: str, arguments: tuple[str, ...], environment: d
     os.chdir(where)
     os.environ.clear()
     os.environ.update(environment)
+    keystores.set_cost()
     sys.argv = [program, *arguments]
     importlib.import_module(program).main()

@@ -11,6 +11,7 @@ import pytest
 from crypto_core import cose, keystore, labels, limits
 from crypto_core.errors import LimitExceeded, Malformed, ProtocolError, WrongPassphrase
 from crypto_core.schema import Size
+from tests.support import keystores
 from tests.support.protocol import flip, with_header
 
 PASSPHRASE = "três pássaros azuis"
@@ -28,13 +29,6 @@ class Secrets:
 SECRETS = Secrets(b"the secret that is stored here..")
 
 
-@pytest.fixture
-def cheap(monkeypatch):
-    """The least cost that Argon2id knows, so that hundreds of openings take no time."""
-    for name, value in {"ITERATIONS": 1, "LANES": 1, "MEMORY_KIB": 8}.items():
-        monkeypatch.setattr(keystore, name, value)
-
-
 def seal(passphrase=PASSPHRASE, label=labels.KEYSTORE):
     return keystore.seal(SECRETS, label, passphrase)
 
@@ -43,7 +37,8 @@ def open_(data, passphrase=PASSPHRASE, label=labels.KEYSTORE):
     return keystore.open_(Secrets, data, label, passphrase)
 
 
-def test_round_trip_with_the_real_cost():
+def test_round_trip_with_the_real_cost(monkeypatch):
+    keystores.set_cost(monkeypatch.setattr, keystores.REAL)
     data = seal()
     assert open_(data) == SECRETS
     cost = cose.read_encrypt0(data).headers[cose.KDF]
@@ -52,8 +47,7 @@ def test_round_trip_with_the_real_cost():
         open_(data, PASSPHRASE + "!")
 
 
-@pytest.mark.usefixtures("cheap")
-class TestCheap:
+class TestAtAnyCost:
     def test_the_secret_does_not_show(self):
         assert SECRETS.seed not in seal()
         assert PASSPHRASE.encode() not in seal()

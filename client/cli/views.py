@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from client.cli.screen import Screen, json_moment, moment
-from client.commands.block import BlockedPerson
 from client.commands.box import ListedLetter, Signature
-from client.commands.card import CardReport, CardsReport
-from client.commands.choose import Refused, SignatureRequest
-from client.commands.delete import Deleted
-from client.commands.doctor import Finding
-from client.commands.export import Exported
 from client.commands.history import By, Event, LetterHistory
-from client.commands.init import Enrolled, Installed
-from client.commands.key import KeySummary
-from client.commands.people import FormerCard, FoundPerson
 from client.commands.proof import Contradiction, Judgement, KeptAlarm, Proof
-from client.commands.read import AttachedFile, ReadLetter
-from client.commands.receipt import ReceiptSent
-from client.commands.register import Registered
-from client.commands.renew import Renewed
-from client.commands.send import Sent
 from client.commands.status import ChoiceStatus, LetterStatus, ReceiptStatus, Signing, Verdict
-from client.commands.thread import ThreadLetter
-from client.commands.watch import Arrival
 from client.errors import Check, ClientError, ExitCode
-from client.session import SessionInfo
-from crypto_core.mailbox import Head
 from crypto_core.moments import to_datetime
-from evidence_package.verdict import Report
 from pki.display import safe_text, shown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from client.commands.block import BlockedPerson
+    from client.commands.card import CardReport, CardsReport
+    from client.commands.choose import Refused, SignatureRequest
+    from client.commands.delete import Deleted
+    from client.commands.doctor import Finding
+    from client.commands.export import Exported
+    from client.commands.init import Enrolled, Installed
+    from client.commands.key import KeySummary
+    from client.commands.people import FormerCard, FoundPerson
+    from client.commands.read import AttachedFile, ReadLetter
+    from client.commands.receipt import ReceiptSent
+    from client.commands.register import Registered
+    from client.commands.renew import Renewed
+    from client.commands.send import Sent
+    from client.commands.thread import ThreadLetter
+    from client.commands.watch import Arrival
+    from client.session import SessionInfo
+    from crypto_core.mailbox import Head
+    from evidence_package.verdict import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ The order of the checks on a command, each with what follows when it fails:
     8. authorisation and the rest    refused by the handler
 
 Messages come in batches: each stage (`metrics.Stage`: decode, verify, open, decide, look, store, seal) is done for the
-whole batch, so that a batch costs one look at the counters and one commit. A used counter or a closed session says
-more than a handler that refuses: nothing is refused or stored before it was looked for. A question that is answered
-changes nothing and uses no counter, so nothing is looked for; its session is open, or was within
+whole batch, so that a batch costs one look at the counters and one commit, and what its commands ask is asked at once
+for all that ask the same. A used counter or a closed session says more than a handler that refuses: nothing is refused
+or stored before it was looked for, with the letters that the command reads or after it was decided. A question that is
+answered changes nothing and uses no counter, so nothing is looked for; its session is open, or was within
 `memory.NEWS_SECONDS`. What may take long leaves the batch and is handled alone; what fails ends alone.
 
 A refusal is signed and sealed as every reply. The reply goes out only when the effect is stored. When the storage is
@@ -45,7 +46,7 @@ from crypto_core import commands, cose, descriptor, envelope, ids, labels, limit
 from crypto_core.commands import ErrorCode, Request, UnreadRequest
 from crypto_core.envelope import CommandEnvelope, TrafficKeys, VerifiedCommand
 from crypto_core.errors import BindingMismatch, LimitExceeded, Malformed, OutOfTime, ProtocolError, SignatureInvalid
-from crypto_core.ids import Milliseconds, RepositoryId, UserId
+from crypto_core.ids import LetterId, Milliseconds, RepositoryId, UserId
 from crypto_core.keys import SigningKey, VerifyKey
 from crypto_core.records import Cookie, SessionRecord
 from crypto_core.session import DEFAULT_LIMITS, SessionLimits
@@ -71,7 +72,7 @@ from repository_worker.keys import KekRing, now_ms
 from repository_worker.metrics import Metrics, Stage
 from repository_worker.sessions import Sessions
 from repository_worker.stamper import Stamper
-from repository_worker.storage.interface import CounterState, ReadView, Storage
+from repository_worker.storage.interface import BatchView, CounterState, Questions, Reading, ReadView, Storage
 
 # RFC 8949 section 3.4: how the COSE tags begin on the wire
 _SIGN1_START: Final = b"\xd2"
@@ -240,10 +241,11 @@ class Pipeline:
         self._each(Stage.VERIFY, _waiting(cases), self._verify)
         self._each(Stage.OPEN, _waiting(cases), self._open)
         self._each(Stage.DECIDE, _waiting(cases), partial(self._read, alone=alone))
-        view = self._storage.reading(_asking_for_new(cases))
+        view = self._storage.reading(_questions(cases))
         self._each(Stage.DECIDE, _waiting(cases), partial(self._decide, view=view, context=self._context(now)))
-        self._look_at_counters([case for case in _waiting(cases) if _is_to_look_at(case)])
+        self._look_at_counters([case for case in _waiting(cases) if _is_to_look_at(case)], view)
         self._commit([case for case in _waiting(cases) if _effect(case) is not None])
+        view.forget()  # a reply tells what stands now
         self._each(Stage.SEAL, _waiting(cases), self._answer)
         seconds = time.perf_counter() - started
         for case in cases:
@@ -414,13 +416,16 @@ class Pipeline:
         queue = self._reply_queue(case.message, asked.record.app_key)
         case.answerable = _Answerable(queue, unread.nonce, case.now, _sealer(asked.signing, keys, request))
 
-    def _look_at_counters(self, cases: Sequence[_Case]) -> None:
-        """One look for the whole batch. Refuses what comes under a used counter, rejects what a closed session sent."""
+    def _look_at_counters(self, cases: Sequence[_Case], view: BatchView) -> None:
+        """One look for the whole batch, or none where it came with what was read.
+
+        Refuses what comes under a used counter, rejects what a closed session sent.
+        """
         if not cases:
             return
         requests = [_there(case.request) for case in cases]
         with self._metrics.stage(Stage.LOOK):
-            states = self._storage.counters([(request.session, request.counter) for request in requests])
+            states = view.counters([(request.session, request.counter) for request in requests])
             for case, request, state in zip(cases, requests, states, strict=True):
                 try:
                     self._judge_counter(request, state)
@@ -511,11 +516,26 @@ def _waiting(cases: Sequence[_Case]) -> list[_Case]:
     return [case for case in cases if case.end is None and not case.aside]
 
 
-def _asking_for_new(cases: Sequence[_Case]) -> tuple[UserId, ...]:
-    """Whose unread letters are asked for in a batch."""
-    asked = [case.asked for case in _waiting(cases) if case.asked is not None]
-    users = (each.record.user for each in asked if isinstance(each.command, commands.New))
-    return tuple(user for user in users if user is not None)
+def _questions(cases: Sequence[_Case]) -> Questions:
+    """What is asked in a batch, as far as it is asked of the database at once. Nobody asks much without a login."""
+    new: list[tuple[UserId, int]] = []
+    letters: list[Reading] = []
+    own: list[tuple[UserId, LetterId]] = []
+    people: list[UserId] = []
+    for asked in [case.asked for case in _waiting(cases) if case.asked is not None]:
+        user, command = asked.record.user, asked.command
+        match command:
+            case commands.List() if command.user is not None and not command.history:
+                people.append(command.user)
+            case commands.New() if user is not None:
+                new.append((user, command.after))
+            case commands.Recv() if user is not None:
+                letters.append(
+                    Reading(user, command.author, command.letter, asked.record.session, asked.request.counter)
+                )
+            case commands.Status() if user is not None:
+                own.append((user, command.letter))
+    return Questions(tuple(new), tuple(letters), tuple(own), tuple(people))
 
 
 def _takes_long(command: commands.Command) -> bool:

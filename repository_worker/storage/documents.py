@@ -125,7 +125,9 @@ def used_by(wanted: Sequence[tuple[SessionId, int]]) -> Document:
     return {"$or": [{"used": {"$in": keys + marks}}, {"reads": {"$elemMatch": {"used": {"$in": keys}}}}]}
 
 
-USED_FIELDS: Final[Document] = {"_id": 0, "used": 1, "request": 1, "reads.used": 1, "reads.request": 1}
+#: What `counter_states` needs of a document.
+COUNTER_FIELDS: Final[Document] = {"used": 1, "request": 1, "reads.used": 1, "reads.request": 1}
+USED_FIELDS: Final[Document] = {"_id": 0, **COUNTER_FIELDS}
 
 
 def counter_states(
@@ -308,23 +310,28 @@ _VIEW_FIELDS: Final = {"protected": 1, "ciphertext": 1, "wrap_hashes": 1, "slip"
 CHOICE_FIELDS: Final = {**ENTRY_FIELDS, "choice.kind": 1}
 
 
-def fields_for(reader: UserId, *, views: bool) -> Document:
-    """What `reader` may know of an object: own entries, and with `views` the object with no wrap but the own one."""
-    fields: Document = {**ENTRY_FIELDS, "entries": _own("entries", "mailbox", reader)}
-    fields["unread"] = _own("unread", "mailbox", reader)
-    fields["deleted"] = _own("deleted", "mailbox", reader)
+def fields_for(*readers: UserId, views: bool) -> Document:
+    """What these readers may know of an object: own entries, and with `views` the object with no wraps but their own.
+
+    Of several, `stored_entries` takes what is one reader's.
+    """
+    fields: Document = {**ENTRY_FIELDS, "entries": _own("entries", "mailbox", readers)}
+    fields["unread"] = _own("unread", "mailbox", readers)
+    fields["deleted"] = _own("deleted", "mailbox", readers)
     if views:
-        fields.update(_VIEW_FIELDS, wraps=_own("wraps", "user", reader), shares=_own("shares", "user", reader))
+        fields.update(_VIEW_FIELDS, wraps=_own("wraps", "user", readers), shares=_own("shares", "user", readers))
     return fields
 
 
-def fields_for_author(author: UserId) -> Document:
-    """The same for the author of a letter, who may know all of its entries, and the letter though it was deleted."""
-    return {**ENTRY_FIELDS, **_VIEW_FIELDS, "wraps": _own("wraps", "user", author)}
+def fields_for_authors(*authors: UserId) -> Document:
+    """The same for authors of letters, who may know all of their entries, and a letter though it was deleted."""
+    return {**ENTRY_FIELDS, **_VIEW_FIELDS, "wraps": _own("wraps", "user", authors)}
 
 
-def _own(array: str, field: str, owner: UserId) -> Document:
-    return {"$filter": {"input": f"${array}", "cond": {"$eq": [f"$$this.{field}", owner]}}}
+def _own(array: str, field: str, owners: Sequence[UserId]) -> Document:
+    this = f"$$this.{field}"
+    cond = {"$eq": [this, owners[0]]} if len(owners) == 1 else {"$in": [this, list(owners)]}
+    return {"$filter": {"input": f"${array}", "cond": cond}}
 
 
 def placed(found: Mapping[str, Any]) -> tuple[Placed, ...]:

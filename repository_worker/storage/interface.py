@@ -141,6 +141,31 @@ class Closed:
     sessions: tuple[SessionId, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Who reads which letter, and by which counter the command asks that does."""
+
+    reader: UserId
+    author: UserId
+    letter: LetterId
+    session: SessionId
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What the commands of one batch ask: each kind is asked of the database at once, for all of them.
+
+    `new`: whose unread letters, after which number. `letters`: the same letters that `ReadView.letter` is asked for.
+    `own`: letters by their authors, for `ReadView.status`. `people`: of whom somebody wants the record.
+    """
+
+    new: tuple[tuple[UserId, int], ...] = ()
+    letters: tuple[Reading, ...] = ()
+    own: tuple[tuple[UserId, LetterId], ...] = ()
+    people: tuple[UserId, ...] = ()
+
+
 class ReadView(Protocol):
     """What handlers may read."""
 
@@ -202,6 +227,16 @@ class ReadView(Protocol):
         """Everybody whom `owner` blocks, in ascending order."""
 
 
+class BatchView(ReadView, Protocol):
+    """What the commands of one batch may read. Whoever stores something says so, and what was read before is gone."""
+
+    def counters(self, wanted: Sequence[tuple[SessionId, int]]) -> tuple[CounterState, ...]:
+        """As `Storage.counters`; those of `Questions.letters` as they were when the letters were read."""
+
+    def forget(self) -> None:
+        """From here on everything is asked anew: the batch has stored something."""
+
+
 class Rates(Protocol):
     """Counts what somebody asked for in a minute."""
 
@@ -212,8 +247,8 @@ class Rates(Protocol):
 class Storage(ReadView, Rates, Protocol):
     """Everything."""
 
-    def reading(self, mailboxes: Sequence[UserId]) -> ReadView:
-        """A view for the commands of one batch: who asks where one of these mailboxes ends learns it of all of them."""
+    def reading(self, questions: Questions) -> BatchView:
+        """A view for the commands of one batch: who asks one of these questions has all of its kind asked at once."""
 
     def session(self, session: SessionId) -> bytes | None:
         """The sealed record of a session."""

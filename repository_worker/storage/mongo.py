@@ -50,6 +50,7 @@ from repository_worker.errors import Conflict, CounterUsed, StorageError, Storag
 from repository_worker.stamper import StoredStamp
 from repository_worker.storage import collections as names
 from repository_worker.storage import documents
+from repository_worker.storage.asked import Asked
 from repository_worker.storage.blocks import Blocks
 from repository_worker.storage.chains import DEFAULT_QUOTA, Quota
 from repository_worker.storage.commits import Commits
@@ -64,11 +65,12 @@ from repository_worker.storage.driver import (
 )
 from repository_worker.storage.heads import Heads
 from repository_worker.storage.interface import (
+    BatchView,
     Closed,
     CounterState,
     Held,
     Page,
-    ReadView,
+    Questions,
     StoredAttachments,
     StoredEntry,
     StoredLetter,
@@ -110,7 +112,7 @@ class MongoStorage:
         self._repository = repository
         self._database = open_database(client, database)
         self._heads = Heads(self._database)
-        self._mailboxes = Mailboxes(self._database, repository, self._heads)
+        self._ask(Questions())
         self._uploads = Uploads(self._database, quota)
         self._watches = Watches(self._database)
         self._commits = Commits(client, self._database, repository, self._heads, self._uploads, quota)
@@ -183,9 +185,13 @@ class MongoStorage:
             return self._news.closed(since)
 
     def counters(self, wanted: Sequence[tuple[SessionId, int]]) -> tuple[CounterState, ...]:
-        with wrapped():
-            found = list(self._database[names.ACCEPTED].find(documents.used_by(wanted), documents.USED_FIELDS))
-        return documents.counter_states(found, wanted)
+        states = {each: self._mailboxes.counter(*each) for each in wanted}
+        unknown = [each for each, state in states.items() if state is None]
+        if unknown:
+            with wrapped():
+                found = list(self._database[names.ACCEPTED].find(documents.used_by(unknown), documents.USED_FIELDS))
+            states.update(zip(unknown, documents.counter_states(found, unknown), strict=True))
+        return tuple(state for each in wanted if (state := states[each]) is not None)
 
     def keks_in_use(self, now: Milliseconds) -> frozenset[bytes]:
         with wrapped():
@@ -212,8 +218,19 @@ class MongoStorage:
 
     def registration(self, user: UserId) -> Person | None:
         with wrapped():
-            found = self._database[names.REGISTRATIONS].find_one({"user": user, "latest": True})
+            if user in self._people:
+                found, _ = self._people.get(user)
+            else:
+                found = self._database[names.REGISTRATIONS].find_one({"user": user, "latest": True})
         return documents.person(found) if found else None
+
+    def _newest(self, users: Sequence[UserId]) -> dict[UserId, tuple[Document | None, UserId | None]]:
+        """The newest revision of each, and by whom their card was renewed."""
+        wanted = [{field: {"$in": list(users)}, "latest": True} for field in ("user", "renews")]
+        found = list(self._database[names.REGISTRATIONS].find({"$or": wanted}))
+        own = {each["user"]: each for each in found}
+        following = {each["renews"]: UserId(each["user"]) for each in found if "renews" in each}
+        return {user: (own.get(user), following.get(user)) for user in users}
 
     def registrations(self, user: UserId, limit: int) -> tuple[Person, ...]:
         with wrapped():
@@ -231,6 +248,10 @@ class MongoStorage:
             return tuple(documents.person(each) for each in found)
 
     def renewed(self, users: Sequence[UserId]) -> dict[UserId, UserId]:
+        if all(user in self._people for user in users):
+            with wrapped():
+                asked = {user: self._people.get(user)[1] for user in users}
+            return {user: successor for user, successor in asked.items() if successor is not None}
         wanted = {"renews": {"$in": list(users)}, "latest": True}
         with wrapped():
             found = list(self._database[names.REGISTRATIONS].find(wanted, {"renews": 1, "user": 1}))
@@ -254,10 +275,19 @@ class MongoStorage:
 
     # --- mailboxes -----------------------------------------------------------------------------------------------
 
-    def reading(self, mailboxes: Sequence[UserId]) -> ReadView:
+    def reading(self, questions: Questions) -> BatchView:
         view = copy.copy(self)
-        view._mailboxes = Mailboxes(self._database, self._repository, self._heads, mailboxes)  # noqa: SLF001 - our own
+        view._ask(questions)  # noqa: SLF001 - our own
         return view
+
+    def _ask(self, questions: Questions) -> None:
+        self._mailboxes = Mailboxes(self._database, self._repository, self._heads, questions)
+        self._people = Asked(questions.people, self._newest)
+
+    def forget(self) -> None:
+        """As `interface.BatchView` says."""
+        self._mailboxes.forget()
+        self._people.forget()
 
     def page(self, mailbox: UserId, after: int, limit: int, *, unread_only: bool, views: bool) -> Page:
         with wrapped():

@@ -14,7 +14,8 @@ Rules:
 - While the database does not answer, messages wait with another thread, which probes and handles them; heartbeats go
   on. A worker holds what it has, takes no more than its prefetch, and rejects nothing because of it.
 - A message is acknowledged after its effect is stored and on the same channel after its reply was published: the
-  broker takes both in this order, so whatever breaks, an unanswered message is delivered again.
+  broker takes both in this order, so whatever breaks, an unanswered message is delivered again. The replies of a batch
+  and their acknowledgements leave in one write (`joined`).
 - A lost connection is opened again, with growing pauses, until the worker is told to stop.
 - Told to stop, a worker finishes what it has begun, hands the rest back, and ends within its grace time.
 """
@@ -41,6 +42,7 @@ from repository_worker.errors import StorageUnavailable
 from repository_worker.metrics import Metrics, Stage
 from repository_worker.pipeline import Handled, Message, Pipeline, Verdict
 from repository_worker.transport import headers
+from repository_worker.transport.joined import joined
 from repository_worker.transport.shedding import Gate
 
 if TYPE_CHECKING:
@@ -208,7 +210,7 @@ class Consumer:
     def _finish(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:
         """Replies and acknowledgements; a message without an end (None) goes back to the queue."""
         if ends:
-            with self._metrics.stage(Stage.PUBLISH):
+            with self._metrics.stage(Stage.PUBLISH), joined(link.connection):
                 self._publish(link, ends)
 
     def _publish(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:

@@ -35,7 +35,7 @@ from repository_worker.keys import Home, now_ms
 from repository_worker.metrics import Metrics
 from repository_worker.settings import PREFIX, Settings
 from repository_worker.stack import PrivateStack, Servers
-from repository_worker.storage.interface import MailboxState, Page, StoredEntry, StoredLetter, StoredStatus
+from repository_worker.storage.interface import MailboxState, Page, Questions, StoredEntry, StoredLetter, StoredStatus
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.transport.consumer import Consumer
 from tests.support.library import PASSPHRASE, Citizen, enrol, make_citizen, user_id
@@ -61,7 +61,7 @@ class LyingStorage:
     def __getattr__(self, name: str) -> Any:
         return self.__dict__.get("lies", {}).get(name) or getattr(self.honest, name)
 
-    def reading(self, mailboxes: Sequence[UserId]) -> LyingStorage:
+    def reading(self, questions: Questions) -> LyingStorage:
         """What a batch reads is told as everything else is."""
         return self
 

@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 import pytest
+from pymongo.collection import Collection
 
 from broker_config import names
 from broker_config.connection import connect
@@ -161,6 +162,51 @@ def test_a_session_that_was_closed_elsewhere_ends_in_the_batch(pipeline, people,
         deadline = time.monotonic() + PATIENCE_SECONDS
         while pipeline.handle_batch([question, question]) != [dead] * 2:
             assert time.monotonic() < deadline, "a closed session is answered for ever"
+
+
+def test_letters_are_read_under_no_used_counter_and_in_no_closed_session(pipeline, people, stack):
+    (maria, wire), (joao, other) = people
+    sent = [wire.send(maria, [joao], b"text").letter for _ in range(3)]
+    reading = [commands.Recv(maria.user, letter) for letter in sent]
+    question = asked(other, commands.All(0, heads=False))
+    used = asked(other, reading[0])
+    again = asked(other, reading[1], counter=envelope.read_command(used[1]).counter)
+    assert pipeline.handle_batch([used[0]])[0].verdict is Verdict.DONE
+    with Wire(stack.client_settings(), stack.descriptor) as closed:
+        closed.login(joao)
+        assert pipeline.handle_batch([asked(closed, commands.New(0))[0]])[0].verdict is Verdict.DONE
+        closed.ask(commands.Close(), commands.CloseResult)
+        late = asked(closed, reading[1])
+    good = asked(other, reading[2])
+    ends = pipeline.handle_batch([again[0], late[0], good[0], used[0], question[0]])
+    assert ends[1] == Handled(Verdict.DEAD_LETTER)
+    with pytest.raises(commands.RefusedByRepository) as refusal:
+        other.opened(ends[0].reply.body, again[1], again[2], commands.RecvResult)
+    assert refusal.value.code is ErrorCode.COUNTER_USED
+    for end, (_, data, nonce), letter in ((ends[2], good, sent[2]), (ends[3], used, sent[0])):
+        found = other.opened(end.reply.body, data, nonce, commands.RecvResult)
+        assert found.entry.read
+        assert found.entry.entry.routing.letter == letter
+    unread = other.ask(commands.New(0), commands.BoxResult).entries
+    assert [each.entry.routing.letter for each in unread if each.entry.routing.letter in sent] == [sent[1]]
+
+
+def test_a_batch_that_reads_letters_is_one_query_and_one_update(pipeline, people, monkeypatch):
+    (maria, wire), (joao, other) = people
+    sent = [wire.send(maria, [joao], b"text").letter for _ in range(4)]
+    made = [asked(other, commands.Recv(maria.user, letter)) for letter in sent]
+    pipeline.handle_batch([asked(other, commands.New(0))[0]])  # its session is in memory now
+    looked, find = [], Collection.find
+
+    def watched(collection, *arguments, **options):
+        looked.append(collection.name)
+        return find(collection, *arguments, **options)
+
+    monkeypatch.setattr(Collection, "find", watched)
+    ends = pipeline.handle_batch([message for message, _, _ in made])
+    assert [name for name in looked if name != "news"] == ["accepted"]
+    for end, (_, data, nonce) in zip(ends, made, strict=True):
+        assert other.opened(end.reply.body, data, nonce, commands.RecvResult).body is not None
 
 
 def test_a_question_that_is_answered_looks_nothing_up(pipeline, people, monkeypatch):

@@ -307,7 +307,8 @@ def certificate(folder, name, issuer=None, host=None):
 
 
 @pytest.fixture(scope="module")
-def tls_broker(tmp_path_factory):
+def tls_broker(tmp_path_factory, broker):
+    """A second node, which also listens for TLS; when it has ended the first one is as it was."""
     folder = tmp_path_factory.mktemp("tls")
     ca = certificate(folder, "ca")
     certificate(folder, "broker", ca, "127.0.0.1")
@@ -315,6 +316,16 @@ def tls_broker(tmp_path_factory):
     tls = ServerTls(folder / "ca.pem", folder / "broker.pem", folder / "broker.key")
     with LocalBroker(folder / "rabbitmq", tls=tls) as running:
         yield running, folder
+    with connect(broker.settings()) as connection:
+        assert connection.is_open
+
+
+def test_two_nodes_live_side_by_side(broker, tls_broker):
+    second, folder = tls_broker
+    ours, its = broker._ports, second._ports
+    assert not {ours.amqp, ours.management, ours.epmd} & {its.amqp, its.amqps, its.management, its.epmd}
+    with connect(broker.settings()), connect(second.settings()), connect(second.tls_settings(folder / "ca.pem")):
+        pass
 
 
 def test_a_connection_with_tls(tls_broker):

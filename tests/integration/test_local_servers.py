@@ -176,15 +176,6 @@ def test_a_program_that_is_not_installed_is_named(tmp_path, monkeypatch):
         LocalMongo(tmp_path / "mongodb").start()
 
 
-def test_two_nodes_live_side_by_side(broker, tmp_path):
-    with LocalBroker(tmp_path / "second") as second:
-        assert second.port != broker.port
-        with connect(broker.settings()), connect(second.settings()):
-            pass
-    with connect(broker.settings()) as connection:
-        assert connection.is_open
-
-
 def test_a_corner_of_the_broker_is_empty_and_a_database_too(vhost, database):
     with connect(vhost.administrator()) as connection:
         assert connection.channel().queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count == 0

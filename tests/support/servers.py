@@ -15,7 +15,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
@@ -25,7 +25,9 @@ from broker_config import names
 from broker_config.connection import ConnectionSettings
 from broker_config.local_broker import ADMINISTRATOR, WORKER, LocalBroker
 from repository_worker.local_mongo import LocalMongo
-from repository_worker.stack import Servers
+
+if TYPE_CHECKING:
+    from repository_worker.stack import Servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +79,6 @@ def database(mongo: LocalMongo) -> Iterator[Database[dict[str, Any]]]:
 
 @pytest.fixture(scope="session")
 def servers(broker: LocalBroker, mongo: LocalMongo) -> Servers:
+    from repository_worker.stack import Servers  # imports nearly everything, which unit tests need not wait for
+
     return Servers(broker, mongo)

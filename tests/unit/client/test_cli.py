@@ -18,6 +18,7 @@ from client.errors import Check, CheckFailed, ExitCode, boundary
 from crypto_core.commands import ErrorCode, RefusedByRepository
 from crypto_core.errors import LimitExceeded, Malformed, ProtocolError
 from pki.errors import NoCard, PathInvalid, PkiError, TrustStoreError
+from tests.support import programs
 
 
 def smr(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -30,6 +31,12 @@ def smr(*arguments: str, home: Path, **environment: str) -> subprocess.Completed
         timeout=60,
         check=False,
     )
+
+
+def smr_at_hand(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """As `smr`, where nothing depends on how the program starts."""
+    env = {"PATH": "/usr/bin:/bin", "SMR_HOME": str(home), "PYTHONUTF8": "1"}
+    return programs.run_for_text("client.cli", *arguments, env=env)
 
 
 def test_markup_is_not_interpreted(capsys: pytest.CaptureFixture[str]):
@@ -136,7 +143,7 @@ def test_a_command_that_does_not_exist_is_usage(tmp_path: Path):
 
 @pytest.mark.parametrize("arguments", [["new"], ["list"], ["status", "k7d2"], ["session", "show"], ["register"]])
 def test_a_home_that_is_not_set_up_says_what_to_do(arguments, tmp_path: Path):
-    result = smr(*arguments, home=tmp_path / "none")
+    result = smr_at_hand(*arguments, home=tmp_path / "none")
     assert result.returncode == ExitCode.FAILED
     assert "smr init" in result.stderr
     assert "Traceback" not in result.stderr
@@ -145,7 +152,7 @@ def test_a_home_that_is_not_set_up_says_what_to_do(arguments, tmp_path: Path):
 
 def test_json_may_stand_before_or_after_the_command(tmp_path: Path):
     for arguments in (["--json", "new"], ["new", "--json"]):
-        result = smr(*arguments, home=tmp_path)
+        result = smr_at_hand(*arguments, home=tmp_path)
         assert json.loads(result.stdout)["error"]["code"] == "local-state"
         assert result.stderr == ""
 
@@ -178,7 +185,8 @@ def test_a_missing_file_is_not_found(tmp_path: Path):
 
 def test_no_command_takes_a_secret_as_an_argument(tmp_path: Path):
     for command in ("init", "register", "send", "read", "session open", "key backup", "key passphrase"):
-        result = smr(*command.split(), "--help", home=tmp_path)
+        result = smr_at_hand(*command.split(), "--help", home=tmp_path)
+        assert result.returncode == ExitCode.OK
         assert "--pin" not in result.stdout
         assert "--passphrase" not in result.stdout
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 DOCUMENT = b'{"type":"letter","version":1}'
 TIME = datetime(2026, 11, 22, 14, 1, 57, tzinfo=UTC)
+BARE_SHA256 = bytes.fromhex("300b0609608648016503040201")
 _HASHES = {"md5": hashes.MD5(), "sha1": hashes.SHA1(), "sha256": hashes.SHA256(), "sha512": hashes.SHA512()}
 
 
@@ -114,10 +115,13 @@ class Forge:
         signers=1,
         crls=None,
         bare=False,
-        null=False,
+        bare_digest=False,
         signed_over=None,
     ):
-        """A ContentInfo in DER. `change` maps kinds of attributes to other attributes."""
+        """A ContentInfo in DER. `change` maps kinds of attributes to other attributes.
+
+        `bare_digest`: SHA-256 without parameters. The library writes NULL on its own.
+        """
         kinds = {**self.attributes(digest), **(change or {})}
         chosen = sorted([a for kind, a in kinds.items() if kind not in without] + list(more), key=lambda a: a.dump())
         signed = cms.CMSAttributes(chosen)
@@ -126,7 +130,9 @@ class Forge:
             signed = cms.CMSAttributes.load(signed.dump()[: -len(turned)] + turned)
         scheme = "rsa" if isinstance(self.key, rsa.RSAPrivateKey) else "ecdsa"
         algorithm = algorithm or {"algorithm": f"{digest}_{scheme}"}
-        digest_algorithm = {"algorithm": digest, **({"parameters": core.Null()} if null else {})}
+        digest_algorithm = algos.DigestAlgorithm({"algorithm": digest})
+        if bare_digest:
+            digest_algorithm = algos.DigestAlgorithm.load(BARE_SHA256)
         parsed = asn1(self.certificate)
         named = {"issuer": parsed.issuer, "serial_number": parsed.serial_number}
         info = {

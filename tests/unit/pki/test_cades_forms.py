@@ -96,9 +96,9 @@ ACCEPTED = {
     "ours-with-P-256": (ours("P-256"), ECDSA),
     "ours-with-P-384": (ours("P-384"), ECDSA),
     "ours-after-2049": (ours("P-256", datetime(2051, 11, 22, 14, 1, 57, tzinfo=UTC)), ECDSA),
-    "PSS": (forged("RSA-2048", algorithm=pss(), null=True), PSS),
+    "PSS": (forged("RSA-2048", algorithm=pss()), PSS),
     "RSA-by-the-name-of-the-key": (forged("RSA-2048", algorithm={"algorithm": "rsassa_pkcs1v15"}), RSA),
-    "digest-with-null": (forged("P-256", null=True), ECDSA),
+    "digest-without-null": (forged("P-256", bare_digest=True), ECDSA),
     "without-signing-time": (forged("P-256", without=["signing_time"]), ECDSA),
     "certificate-named-by-hash-alone": (
         lambda world: world.ec.make(
@@ -251,6 +251,17 @@ def bombs(world):
     return world.ec.make(certificates=[world.ec.certificate] + [world.pki.ca] * 8)
 
 
+def certificate_as_string(world):
+    return b"\x04" + asn1(world.ec.certificate).dump()[1:]
+
+
+def certificates_turned(world):
+    """A SET OF whose elements do not stand in the order of DER."""
+    certificates = [world.ec.certificate, world.pki.ca]
+    first, second = sorted(asn1(each).dump() for each in certificates)
+    return replaced(world.ec.make(certificates=certificates), first + second, second + first)
+
+
 def huge(world):
     return world.ec.make(change={"signing_time": attribute("1.2.3.4", core.OctetString(bytes(70_000)))})
 
@@ -271,9 +282,18 @@ REFUSED = {
     "truncated": (lambda world: world.ec.make()[:-1], "not a CMS signature"),
     "trailing-byte": (lambda world: world.ec.make() + b"\x00", "bytes follow after its end"),
     "two-in-a-row": (lambda world: world.ec.make() * 2, "bytes follow after its end"),
-    "BER-indefinite-length": (indefinite, "one canonical form"),
-    "BER-long-length": (long_length, "one canonical form"),
+    "BER-indefinite-length": (indefinite, "a length is indefinite"),
+    "BER-long-length": (long_length, "not in its shortest form"),
     "BER-constructed-string": (constructed_string, "not a CMS signature"),
+    "a-certificate-that-is-none": (
+        lambda world: world.ec.make().replace(asn1(world.ec.certificate).dump(), certificate_as_string(world), 1),
+        "certificate in it cannot be read",
+    ),
+    "a-certificate-twice": (
+        lambda world: world.ec.make(certificates=[world.ec.certificate, world.pki.ca, world.pki.ca]),
+        "certificate exactly once",
+    ),
+    "certificates-not-in-order": (certificates_turned, "one canonical form"),
     "too-large": (huge, "over the limit of 65536"),
     "not-signed-data": (
         lambda world: cms.ContentInfo({"content_type": "data", "content": DOCUMENT}).dump(),
@@ -320,11 +340,11 @@ REFUSED = {
     ),
     "signing-certificate-of-v1-instead": (
         lambda world: world.ec.make(without=["signing_certificate_v2"], more=[of_v1(world)]),
-        "signing-certificate is not known here",
+        "1.2.840.113549.1.9.16.2.12 is not known here",
     ),
     "signing-certificate-of-v1-beside": (
         lambda world: world.ec.make(more=[of_v1(world)]),
-        "signing-certificate is not known here",
+        "1.2.840.113549.1.9.16.2.12 is not known here",
     ),
     "attribute-twice": (
         forged("P-256", more=[attribute("message_digest", hashlib.sha256(b"other").digest())]),
@@ -361,7 +381,7 @@ REFUSED = {
     ),
     "signing-time-that-is-none": (
         changed("signing_time", cms.Time("utc_time", core.UTCTime(contents=b"269922150157Z"))),
-        "not a CMS signature",
+        "signing time is not in the form",
     ),
     # which certificate signed
     "certificate-hash-of-another": (certificate_attribute(digest=bytes(32)), "names another certificate"),

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki import cades
+from pki import signed_data
 from pki.errors import PathInvalid, PkiError, SignatureInvalid
 from pki.fetchers import HttpFetcher
 from pki.timestamp import StampTrust, ask, read_answer, verify_token
+from tests.support.cms_forge import asn1, attribute, signing_certificate
 from tests.support.time_stamp_authority import POLICY, TimeStampAuthority, make_certificate
 
 DIGEST = hashlib.sha256(b"a root").digest()
@@ -161,11 +162,11 @@ def by_another(usage, critical):
     made = make_certificate("Time Stamping", "Time Root", key, root_key, usage=usage, critical=critical)
 
     def edit(content, signer):
-        parsed = cades._asn1(made)
+        parsed = asn1(made)
         content["certificates"] = [cms.CertificateChoices("certificate", parsed)]
-        signer["sid"] = cades._signer_identifier(parsed)
+        signer["sid"] = cms.SignerIdentifier.load(signed_data.name_signer(made))
         kept = [each for each in signer["signed_attrs"] if each["type"].native != "signing_certificate_v2"]
-        kept.append(cades._attribute("signing_certificate_v2", cades._signing_certificate(made)))
+        kept.append(attribute("signing_certificate_v2", signing_certificate(made)))
         signer["signed_attrs"] = cms.CMSAttributes(sorted(kept, key=lambda each: each.dump()))
 
     return (key, edit), StampTrust((root,))

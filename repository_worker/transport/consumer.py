@@ -16,7 +16,7 @@ Rules:
 - A message is acknowledged after its effect is stored and on the same channel after its reply was published: the
   broker takes both in this order, so whatever breaks, an unanswered message is delivered again. The replies of a batch
   and their acknowledgements leave in one write (`joined`).
-- A lost connection is opened again, with growing pauses, until the worker is told to stop.
+- A lost connection, channel or consumer is opened again, with growing pauses, until the worker is told to stop.
 - Told to stop, a worker finishes what it has begun, hands the rest back, and ends within its grace time.
 """
 
@@ -173,6 +173,9 @@ class Consumer:
                 connection.process_data_events(time_limit=_POLL_SECONDS)
                 while link.taken:
                     self._handle_taken(link)
+                # The library says nothing when the broker ends the consumer or its channel, and nothing more comes.
+                if consumer not in link.channel.consumer_tags:
+                    raise pika.exceptions.ConsumerCancelled
             self._hand_back(link, consumer)
         finally:
             link.open = False

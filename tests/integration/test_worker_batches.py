@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from pymongo.collection import Collection
 
-from broker_config import names
+from broker_config import names, topology
 from broker_config.connection import connect
 from crypto_core import commands, envelope, mailbox, session
 from crypto_core.commands import ErrorCode
@@ -354,3 +354,42 @@ def test_who_handles_what(vhost):
         running.join(PATIENCE_SECONDS)
     with connect(vhost.administrator()) as connection:
         assert connection.channel().queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count == 0
+
+
+@pytest.mark.parametrize("ended", ["consumer", "channel"])
+def test_a_worker_that_the_broker_gives_nothing_more_comes_again(vhost, monkeypatch, ended):
+    watched = Watched()
+    take = Consumer._take
+
+    def acknowledging_what_is_not_there(self, link, channel, method, properties, body):
+        if body == b"wrong":
+            channel.basic_ack(method.delivery_tag + 1000)
+        take(self, link, channel, method, properties, body)
+
+    def publish(body):
+        with connect(vhost.client()) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, body, mandatory=True)
+
+    monkeypatch.setattr(Consumer, "_take", acknowledging_what_is_not_there)
+    metrics = Metrics()
+    consumer = Consumer(vhost.worker(), watched, watched.probe, metrics)
+    running = threading.Thread(target=consumer.run)
+    running.start()
+    try:
+        publish(b"before")
+        watched.wait_until(lambda: any(b"before" in bodies for _, bodies in watched.handled))
+        if ended == "consumer":
+            with connect(vhost.administrator()) as connection:
+                connection.channel().queue_delete(names.COMMANDS_QUEUE)
+                watched.wait_until(metrics.reconnects)
+                topology.declare(connection.channel())
+        else:
+            publish(b"wrong")
+            watched.wait_until(lambda: any(b"wrong" in bodies for _, bodies in watched.handled))
+        publish(b"after")
+        watched.wait_until(lambda: any(b"after" in bodies for _, bodies in watched.handled))
+    finally:
+        consumer.stop()
+        running.join(PATIENCE_SECONDS)

@@ -12,9 +12,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
-# What pytest gets: the whole suite on both cores, or what TESTS names (a path, an id, or options such as -k).
+# What pytest gets: what TESTS names (a path, an id, or options such as -k), or the whole suite in three processes. Each of
+# them waits for servers and programs a fifth of its time: two would leave two cores idle, and a third has its own servers.
 TESTS ?=
-PYTEST_ARGS = $(if $(TESTS),$(TESTS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
+PYTEST_ARGS = $(if $(TESTS),$(TESTS),--numprocesses 3 --dist loadfile --no-loadscope-reorder)
 
 # $(call step,COMMAND) shows the command, runs it and says how long it took.
 define step

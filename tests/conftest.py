@@ -32,7 +32,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported for the tests stays until the end: the collector of garbage need not look at it at each turn."""
+    """What was imported for the tests stays until the end: the collector of garbage need not look at it again."""
     gc.collect()
     gc.freeze()
 

@@ -225,7 +225,7 @@ class Pipeline:
     def handle_batch(self, messages: Sequence[Message]) -> list[Handled | None]:
         """Takes messages to their ends with one commit for all; None stands for those to `handle` one by one.
 
-        These are the ones that may take long (negotiations, registrations, the directory, large letters), and a change
+        These are the ones that may take long (logins, registrations, the directory, large letters), and a change
         that did not come through beside others. Raises StorageUnavailable, and nothing else: then no message of the
         batch was answered, and all of it may be brought again.
         """
@@ -238,6 +238,15 @@ class Pipeline:
         self._metrics.batches.observe(len(cases))
         self._each(Stage.DECODE, cases, partial(self._route, alone=alone))
         self._each(Stage.NEGOTIATE, [case for case in cases if case.negotiate is not None], _negotiate)
+        if _waiting(cases):
+            self._run_commands(cases, now, alone=alone)
+        seconds = time.perf_counter() - started
+        for case in cases:
+            self._count(case, seconds)
+        return [case.end for case in cases]
+
+    def _run_commands(self, cases: Sequence[_Case], now: Milliseconds, *, alone: bool) -> None:
+        """The stages of what comes in a session."""
         self._each(Stage.VERIFY, _waiting(cases), self._verify)
         self._each(Stage.OPEN, _waiting(cases), self._open)
         self._each(Stage.DECIDE, _waiting(cases), partial(self._read, alone=alone))
@@ -247,10 +256,6 @@ class Pipeline:
         self._commit([case for case in _waiting(cases) if _effect(case) is not None])
         view.forget()  # a reply tells what stands now
         self._each(Stage.SEAL, _waiting(cases), self._answer)
-        seconds = time.perf_counter() - started
-        for case in cases:
-            self._count(case, seconds)
-        return [case.end for case in cases]
 
     def _count(self, case: _Case, seconds: float) -> None:
         if case.end is None or case.kind is None:
@@ -325,7 +330,7 @@ class Pipeline:
         body = case.message.body
         if len(body) > limits.ENVELOPE_BYTES:
             raise Rejected("size")
-        if not alone and (len(body) > BATCHED_BYTES or body.startswith(_ENCRYPT_START)):
+        if not alone and len(body) > BATCHED_BYTES:
             raise _HandleAlone
         if body.startswith(_ENCRYPT_START):
             case.kind, case.negotiate = "hello", partial(self._hello, case)

@@ -212,6 +212,22 @@ def test_a_batch_that_reads_letters_is_one_query_and_one_update(pipeline, people
         assert other.opened(end.reply.body, data, nonce, commands.RecvResult).body is not None
 
 
+def test_what_was_read_before_something_was_stored_is_forgotten_then(pipeline, people, monkeypatch):
+    (_, wire), _ = people
+    noted = []
+    reading, commit_all = pipeline._storage.reading, pipeline._storage.commit_all
+
+    def watched(questions):
+        view = reading(questions)
+        monkeypatch.setattr(view, "forget", lambda: noted.append("forgotten"))
+        return view
+
+    monkeypatch.setattr(pipeline._storage, "reading", watched)
+    monkeypatch.setattr(pipeline._storage, "commit_all", lambda changes: noted.append("stored") or commit_all(changes))
+    assert pipeline.handle_batch([asked(wire, send(people))[0]])[0].verdict is Verdict.DONE
+    assert noted == ["stored", "forgotten"]
+
+
 def test_a_question_that_is_answered_looks_nothing_up(pipeline, people, monkeypatch):
     (_, wire), _ = people
     monkeypatch.setattr(pipeline._storage, "counters", None)

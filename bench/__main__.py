@@ -9,6 +9,7 @@ it started and writes nothing.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -34,6 +35,8 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> int:
     """One run."""
+    # It takes its choices from the environment alone: whoever asks for help must not wait for a whole run.
+    argparse.ArgumentParser("bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
     console = Console(width=None if sys.stdout.isatty() else report.WIDTH, highlight=False)
     plan = Plan(full=os.environ.get("FULL", "") not in {"", "0"})
     chosen = choose(os.environ.get("ONLY", ""))

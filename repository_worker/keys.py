@@ -154,7 +154,7 @@ class Home:
     def reissue(
         self, broker: str, passphrase: str, now: Milliseconds, *, new_keys: bool, withdraw: bool = False
     ) -> Descriptor:
-        """A descriptor with the next epoch, which running workers take at once. Raises HomeError.
+        """A descriptor with the next epoch, which running workers take within `epochs.LOOK_SECONDS`. Raises HomeError.
 
         With `new_keys` it names new signing and sealing keys; open sessions go on under the former ones. With
         `withdraw` former keys are destroyed, and clients negotiate anew: for keys that others may know.

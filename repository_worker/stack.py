@@ -67,12 +67,12 @@ _METRICS_PORT: Final = f"{PREFIX}METRICS_PORT"
 
 
 class WorkerProcess:
-    """One worker in a process of its own. Making it starts it."""
+    """One worker in a process of its own. Making it starts it; with `on_word` it then waits for `begin`."""
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, environment: dict[str, str], log: Path, *, on_word: bool = False) -> None:
         self._environment = environment
         self._log = log
-        self._process = self._start()
+        self._process = self._start(on_word=on_word)
 
     @property
     def pid(self) -> int:
@@ -88,6 +88,14 @@ class WorkerProcess:
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    def begin(self) -> None:
+        """Lets one begin that was made with `on_word`. Raises StartFailed."""
+        if self._process.stdin is None:
+            raise StartFailed("a worker that does not wait for a word")
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which `wait_ready` tells with its log
+            self._process.stdin.write(b"\n")
+            self._process.stdin.close()
 
     def wait_ready(self) -> None:
         """Returns when the worker takes messages. Raises StartFailed."""
@@ -142,18 +150,20 @@ class WorkerProcess:
 
     def _collect(self) -> int:
         status = self._process.wait(STOP_SECONDS)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
         return status
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, *, on_word: bool = False) -> subprocess.Popen[bytes]:
         parent = os.getpid()
         with self._log.open("ab") as log:
             # A session of its own: Ctrl-C reaches the program that started it, which ends its workers in order.
             return subprocess.Popen(
-                [sys.executable, "-m", "repository_worker", "run", "--announce"],
+                [sys.executable, "-m", "repository_worker", "run", "--announce", *(["--on-word"] if on_word else [])],
                 env=self._environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if on_word else subprocess.DEVNULL,
+                bufsize=0,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
@@ -320,7 +330,7 @@ class PrivateStack:
         return {
             **os.environ,
             f"{PREFIX}HOME": str(self.home.folder),
-            f"{PREFIX}MONGO_URL": self.mongo_url,
+            f"{PREFIX}MONGO_URL_FILE": str(self.folder / "mongo-url"),
             f"{PREFIX}MONGO_DATABASE": self.database,
             f"{PREFIX}BROKER_URL_FILE": str(self.folder / "broker-url"),
             f"{PREFIX}OPERATOR_BROKER_URL_FILE": str(self.folder / "operator-broker-url"),
@@ -344,11 +354,13 @@ class PrivateStack:
 
     def _start(self) -> None:
         self.start_ca()
+        for _ in range(self._count):
+            self._launch(on_word=True)  # a second of imports each, while the servers start
         self._start_servers()
         self.broker.set_up(self.vhost)
         self._set_up_repository()
-        for _ in range(self._count):
-            self._launch()
+        for worker in self.workers:
+            worker.begin()
         for worker in self.workers:
             worker.wait_ready()
 
@@ -404,6 +416,7 @@ class PrivateStack:
             ("broker-url", self._url(self.broker.settings(WORKER, vhost=self.vhost))),
             ("operator-broker-url", self._url(self.administrator())),
             ("management-url", administration.to_url()),
+            ("mongo-url", self.mongo_url),
         ):
             write_atomically(self.folder / name, url.encode(), PRIVATE_FILE)
         if self.home.exists:
@@ -426,12 +439,12 @@ class PrivateStack:
         self.broker.administration().put_account(*account)
         return self._url(settings)
 
-    def _launch(self) -> WorkerProcess:
+    def _launch(self, *, on_word: bool = False) -> WorkerProcess:
         log = self.folder / f"worker-{len(self.workers) + 1}.log"
         environment = self.environment()
         if self._metrics:
             environment[_METRICS_PORT] = str(free_ports(1)[0])
-        worker = WorkerProcess(environment, log)
+        worker = WorkerProcess(environment, log, on_word=on_word)
         self.workers.append(worker)
         return worker
 

@@ -18,6 +18,7 @@ that SMR_PASSPHRASE_FILE names, never from an argument; everything else that is 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -83,11 +84,14 @@ def init(
 def run(
     processes: Annotated[int, typer.Option(min=1, max=PROCESSES_MAX, help="Worker processes.")] = 1,
     announce: Annotated[bool, typer.Option(hidden=True, help="Say `ready` on standard output.")] = False,
+    on_word: Annotated[bool, typer.Option(hidden=True, help="Begin at a line on standard input.")] = False,
 ) -> None:
     """Take commands until SIGTERM or Ctrl-C."""
     from repository_worker import worker
     from repository_worker.processes import Team
 
+    if on_word and not sys.stdin.readline():
+        return  # whoever was to say it is gone
     settings, home = common.start()
     opened = common.opened(home)
     if processes == 1:

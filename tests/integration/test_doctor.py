@@ -66,6 +66,7 @@ def test_no_broker_and_no_database(examine, stack):
     found = examine(
         broker_url_file=None,
         broker_url=f"amqp://u:secret-word@127.0.0.1:{port}/smr",
+        mongo_url_file=None,
         mongo_url=f"mongodb://127.0.0.1:{port}/?replicaSet=smr",
     )
     assert {"broker answers", "database answers"} <= found.keys()

@@ -29,7 +29,7 @@ def eventually(condition, what):
 def alive(pid):
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second when it goes between the opening and the reading
         return False
     return state not in "ZX"
 

@@ -86,6 +86,7 @@ look_for_packages() {
     command -v make >/dev/null || want make 'runs the commands of the README'
     if [ "$purpose" = test ]; then
         command -v groff >/dev/null || want groff-base 'reads the man pages as people will'
+        command -v unzip >/dev/null || want unzip 'opens evidence packages as an auditor will'
     fi
     if [ "$purpose" = stack ]; then
         command -v dockerd >/dev/null && command -v docker >/dev/null || want docker.io 'runs the containers of docker-compose.yml, in an engine that the tests start'

@@ -358,7 +358,7 @@ def test_who_handles_what(vhost):
             watched.down = True
             publish(*(b"%d" % number for number in range(6)))
             watched.wait_until(lambda: watched.refused >= 2)
-            assert metrics.registry.get_sample_value("smr_messages_held") == 4.0
+            watched.wait_until(lambda: metrics.registry.get_sample_value("smr_messages_held") == 4.0)
             watched.handled.clear()
             watched.down = False
             watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 6)

@@ -263,8 +263,8 @@ def _padding(algorithm: SignatureAlgorithm) -> padding.AsymmetricPadding:
     return padding.PKCS1v15()
 
 
-def _readable(der: bytes) -> x509.Certificate:
+def _readable(data: bytes) -> x509.Certificate:
     try:
-        return load_certificate(der)
+        return load_certificate(data)
     except CertificateError as error:
         raise invalid("a certificate in it cannot be read") from error

@@ -35,9 +35,8 @@ MANDATORY: Final = {
 }
 _KNOWN: Final = {**MANDATORY, SIGNING_TIME: "signing-time"}
 
-_VERSION: Final = der.element(
-    der.INTEGER, b"\x01"
-)  # section 5.1: 1 where there are only X.509 certificates and id-data
+#: CMSVersion (section 5.1): 1 where there are only X.509 certificates and id-data.
+_VERSION: Final = der.element(der.INTEGER, b"\x01")
 _CERTIFICATES: Final = der.context(0)
 _LISTS: Final = der.context(1)
 _SIGNED_ATTRIBUTES: Final = der.context(0)

@@ -158,11 +158,8 @@ class Mailboxes:
         """The ends are read first, and no entry beyond them is shown."""
         if not wanted:
             return {}
-        owners, least, limit = (
-            sorted({each.mailbox for each in wanted}),
-            min(each.after for each in wanted),
-            wanted[0].limit,
-        )
+        owners = sorted({each.mailbox for each in wanted})
+        least, limit = min(each.after for each in wanted), wanted[0].limit
         tips = self._heads.ends(owners)
         fields = documents.fields_for(*owners, views=wanted[0].views)
         # The index gives them in the order of their numbers; a sort would read all of them before the first is shown.

@@ -1,8 +1,9 @@
 """`make demo`: two citizens exchange a sealed letter and its receipt, with the real programs on a private stack.
 
 Every line that starts with a name is a command that was really run, and what follows is its output. What only prepares
-the play goes through the same libraries as the programs, without one: starting an interpreter for each of twenty such
-errands would take a third of the time. A step that does not end as it should stops the demonstration with exit code 1.
+the play goes through the same libraries as the programs, without one: starting an interpreter for each of eighteen
+such errands would take a third of the time. A step that does not end as it should stops the demonstration with exit
+code 1.
 Whatever happens, also Ctrl-C, everything that was started is ended, and that is checked.
 """
 

@@ -16,9 +16,11 @@ import pytest
 from broker_config import names
 from broker_config.connection import connect as connect_broker
 from broker_config.connection import parse_amqp_url
+from broker_config.private_process import StartFailed
 from crypto_core.ids import Milliseconds
 from pki.test_ca import TestCa
 from repository_worker.keys import Home
+from repository_worker.stack import WorkerProcess
 from tests.support.operator import INIT, initialised
 from tests.support.wire import Citizen, Wire, now_ms
 
@@ -44,6 +46,36 @@ class TestInit:
         assert done.returncode == 1
         assert "amqps://" in json.loads(done.stdout)["error"]["message"]
         assert not operator.home.exists
+
+
+class TestOnWord:
+    """A worker that imports while its servers start, and begins when it is told to."""
+
+    def test_it_ends_in_peace_when_nobody_is_there_to_say_it(self, operator):
+        done = operator("run", "--on-word")  # standard input is at its end
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_it_looks_for_its_repository_only_then(self, operator, tmp_path):
+        worker = WorkerProcess(operator.environment, tmp_path / "log", on_word=True)
+        try:
+            worker.begin()
+            with pytest.raises(StartFailed, match="init"):
+                worker.wait_ready()
+        finally:
+            worker.stop()
+
+    def test_it_is_stopped_while_it_waits(self, operator, tmp_path):
+        worker = WorkerProcess(operator.environment, tmp_path / "log", on_word=True)
+        worker.stop()
+        assert not worker.running
+
+    def test_one_that_does_not_wait_takes_no_word(self, operator, tmp_path):
+        worker = WorkerProcess(operator.environment, tmp_path / "log")
+        try:
+            with pytest.raises(StartFailed, match="does not wait"):
+                worker.begin()
+        finally:
+            worker.stop()
 
 
 class TestErrors:

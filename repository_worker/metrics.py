@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
-import functools
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from repository_worker.tallies import Tallies, Tally, Total, Totals
 
 #: Upper bounds of the buckets: stages take fractions of a millisecond, messages milliseconds, queues up to minutes.
 _STAGE_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -36,11 +38,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.handled = Counter(
+        self._handled = Totals(
             "smr_messages_handled",
             "Messages that were handled to their end, by kind (descriptor, hello, confirm or the command's name).",
             ["kind"],
-            registry=self.registry,
         )
         self.refused = Counter(
             "smr_commands_refused", "Signed refusals, by their code.", ["code"], registry=self.registry
@@ -56,12 +57,11 @@ class Metrics:
             "Messages that were dropped unseen, because their account sent faster than it may.",
             registry=self.registry,
         )
-        self.seconds = Histogram(
+        self._seconds = Tallies(
             "smr_message_seconds",
             "Time from taking a message to its reply being ready, in seconds, by kind.",
+            _SECONDS,
             ["kind"],
-            buckets=_SECONDS,
-            registry=self.registry,
         )
         self.storage_waits = Counter(
             "smr_storage_waits",
@@ -74,37 +74,31 @@ class Metrics:
         self.hints = Counter(
             "smr_hints", "Clients told that their mailbox grew, so that they look at once.", registry=self.registry
         )
-        self.held = Gauge(
+        self._held = Gauge(
             "smr_messages_held", "Messages taken from the broker and not yet acknowledged.", registry=self.registry
         )
-        self.commands = Counter(
+        self._commands = Totals(
             "smr_commands",
             "Commands that got a signed reply, by the command's name and outcome (ok, or the refusal's code).",
             ["kind", "outcome"],
-            registry=self.registry,
         )
-        self._stages = Histogram(
+        self._stages = Tallies(
             "smr_stage_seconds",
             "Time that a stage of the pipeline took for one batch, in seconds, by stage.",
+            _STAGE_SECONDS,
             ["stage"],
-            buckets=_STAGE_SECONDS,
-            registry=self.registry,
         )
-        self._stage_cpu = Counter(
+        self._stage_cpu = Totals(
             "smr_stage_cpu_seconds",
             "Processor time that a stage of the pipeline used in the thread that did it, in seconds, by stage.",
             ["stage"],
-            registry=self.registry,
         )
-        self.batches = Histogram(
-            "smr_batch_messages", "Messages handled together.", buckets=_MESSAGES, registry=self.registry
-        )
-        self.ages = Histogram(
+        self._batches = Tallies("smr_batch_messages", "Messages handled together.", _MESSAGES)
+        self._ages = Tallies(
             "smr_command_age_seconds",
             "Time from when its client dated a command to when it was handled, in seconds, by the clocks of both: the "
             "age of the queue, and of what was sent again.",
-            buckets=_AGE_SECONDS,
-            registry=self.registry,
+            _AGE_SECONDS,
         )
         self.waiting = Gauge(
             "smr_queue_messages", "Messages that wait in the command queue for a worker.", registry=self.registry
@@ -120,25 +114,33 @@ class Metrics:
             "When queue, dead letters and sessions were last counted, in seconds since 1970.",
             registry=self.registry,
         )
-
-        # The children by their labels: finding them anew takes as long as counting.
-        self._handled_of = functools.cache(self.handled.labels)
-        self._seconds_of = functools.cache(self.seconds.labels)
-        self._commands_of = functools.cache(self.commands.labels)
-        self._clocks = {each: (self._stages.labels(each.value), self._stage_cpu.labels(each.value)) for each in Stage}
+        for each in (
+            *(self._handled, self._seconds, self._commands),
+            *(self._stages, self._stage_cpu, self._batches, self._ages),
+        ):
+            self.registry.register(each)
+        #: How many messages were handled together.
+        self.batch = self._batches.of().observe
+        #: How long ago its client dated a command; seconds.
+        self.age = self._ages.of().observe
+        self._clocks = {each: (self._stages.of(each.value), self._stage_cpu.of(each.value)) for each in Stage}
 
     def stage(self, stage: Stage) -> StageClock:
         """Measures a stage, however it ends: `with metrics.stage(Stage.VERIFY): …`."""
         return StageClock(*self._clocks[stage])
 
+    def hold(self, count: Callable[[], float]) -> None:
+        """`count` tells how many messages are held, whenever somebody asks."""
+        self._held.set_function(count)
+
     def ended(self, kind: str, seconds: float) -> None:
         """A message of this kind came to its end, `seconds` after it was taken."""
-        self._handled_of(kind).inc()
-        self._seconds_of(kind).observe(seconds)
+        self._handled.of(kind).add()
+        self._seconds.of(kind).observe(seconds)
 
     def answered(self, kind: str, outcome: str) -> None:
         """A command got its signed reply; `outcome` is ok or the code of a refusal."""
-        self._commands_of(kind, outcome).inc()
+        self._commands.of(kind, outcome).add()
 
     def reconnects(self) -> float:
         """How often the connection to the broker was lost so far."""
@@ -150,7 +152,7 @@ class StageClock:
 
     __slots__ = ("_cpu", "_cpu_total", "_wall", "_walls")
 
-    def __init__(self, walls: Histogram, cpu_total: Counter) -> None:
+    def __init__(self, walls: Tally, cpu_total: Total) -> None:
         self._walls = walls
         self._cpu_total = cpu_total
         self._wall = self._cpu = 0.0
@@ -161,5 +163,5 @@ class StageClock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cpu_total.inc(time.thread_time() - self._cpu)
+        self._cpu_total.add(time.thread_time() - self._cpu)
         self._walls.observe(time.perf_counter() - self._wall)

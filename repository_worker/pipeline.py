@@ -235,7 +235,7 @@ class Pipeline:
         started = time.perf_counter()
         now = self._clock()
         cases = [_Case(message, now) for message in messages]
-        self._metrics.batches.observe(len(cases))
+        self._metrics.batch(len(cases))
         self._each(Stage.DECODE, cases, partial(self._route, alone=alone))
         self._each(Stage.NEGOTIATE, [case for case in cases if case.negotiate is not None], _negotiate)
         if _waiting(cases):
@@ -457,7 +457,7 @@ class Pipeline:
             return
         asked.command = decoded.command
         case.kind = commands.name_of(decoded.command)
-        self._metrics.ages.observe(max(0, case.now - decoded.time) / 1000)
+        self._metrics.age(max(0, case.now - decoded.time) / 1000)
         if not alone and _takes_long(decoded.command):
             raise _HandleAlone
 

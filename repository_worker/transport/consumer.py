@@ -163,6 +163,7 @@ class Consumer:
     def _consume(self, on_ready: Callable[[], None], pauses: _Pauses) -> None:
         connection = connect(self._broker, attempts=1, name=self._settings.name)
         link = _Link(connection, connection.channel())
+        self._metrics.hold(lambda: len(link.held))
         try:
             link.channel.basic_qos(prefetch_count=self._settings.prefetch)
             consumer = link.channel.basic_consume(names.COMMANDS_QUEUE, partial(self._take, link))
@@ -179,7 +180,6 @@ class Consumer:
             self._hand_back(link, consumer)
         finally:
             link.open = False
-            self._metrics.held.dec(len(link.held))
             link.held.clear()
             _close(connection)
 
@@ -192,7 +192,6 @@ class Consumer:
             link.channel.basic_ack(method.delivery_tag)
             return
         link.held.add(method.delivery_tag)
-        self._metrics.held.inc()
         message = Message(body, _text(properties.reply_to), account)
         link.taken.append(_Delivery(link, method.delivery_tag, _text(properties.correlation_id), message))
 
@@ -229,7 +228,7 @@ class Consumer:
                     done.add(delivery.tag)
                     continue
                 link.channel.basic_reject(delivery.tag, requeue=False)
-            self._forget(link, {delivery.tag})
+            link.held.discard(delivery.tag)
         self._acknowledge(link, done)
         self._hint(link, {queue for _, handled in ends if handled is not None for queue in handled.hints})
 
@@ -255,11 +254,7 @@ class Consumer:
             link.channel.basic_ack(max(together), multiple=True)
         for tag in sorted(done - together):
             link.channel.basic_ack(tag)
-        self._forget(link, done)
-
-    def _forget(self, link: _Link, tags: set[int]) -> None:
-        link.held -= tags
-        self._metrics.held.dec(len(tags))
+        link.held -= done
 
     def _hand_back(self, link: _Link, consumer: str) -> None:
         """Takes nothing more, gives back what nobody has begun, waits for the rest within the grace time."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from repository_worker.metrics import Metrics
+from repository_worker.tallies import Tallies, Totals
 
 DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "dashboards" / "repository.json"
 #: Measured by RabbitMQ (plugin rabbitmq_prometheus) and by Prometheus itself.
@@ -44,7 +45,11 @@ def test_every_measurement_exists(panels: list[dict[str, Any]]) -> None:
 
 def test_every_label_exists(panels: list[dict[str, Any]]) -> None:
     # The names are private to the library, and there is no other way to ask for labels of which none was used yet.
-    known = {label for each in Metrics().registry._names_to_collectors.values() for label in each._labelnames}
+    known = {
+        label
+        for each in Metrics().registry._names_to_collectors.values()
+        for label in (each.labels if isinstance(each, Tallies | Totals) else each._labelnames)
+    }
     asked = {
         label.strip()
         for each in expressions(panels)

@@ -83,7 +83,7 @@ def test_over_http(health):
         health.consuming()
         assert ask(server, "/ready")[0] == 200
         assert ask(server, "/")[0] == 404
-        health.metrics.commands.labels("SEND", "ok").inc()
+        health.metrics.answered("SEND", "ok")
         with health.metrics.stage(Stage.STORE):
             pass
         text = ask(server, "/metrics")[1].decode()

@@ -13,8 +13,8 @@ is not of the profile, and the library writes it at once.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 import cbor2
@@ -26,6 +26,14 @@ Value = int | bytes | str | bool | list[Any] | dict[Any, Any] | cbor2.CBORTag
 
 _INT_MIN: Final = -(2**64)
 _INT_MAX: Final = 2**64 - 1
+#: Types of scalars that need no further look, and of the keys of maps.
+_PLAIN: Final = frozenset({bytes, bool, str})
+_KEYS: Final = frozenset({int, str})
+#: Which keys one after the other are in order: the same few maps come again and again. Bounded by their number and by
+#: what their keys take when encoded (bytes), and emptied when it is full: names that strangers choose come here too.
+_ORDERS: Final[dict[tuple[int | str, ...], bool]] = {}
+_REMEMBERED: Final = 512
+_REMEMBERED_BYTES: Final = 512
 #: COSE_Encrypt0, COSE_Sign1, COSE_Encrypt (RFC 9052 section 2)
 _TAGS: Final = frozenset({16, 18, 96})
 #: … and how each begins on the wire (section 3.4).
@@ -34,7 +42,10 @@ _TAG_STARTS: Final = ((b"\xd2", 18), (b"\xd0", 16), (b"\xd8\x60", 96))
 
 def encode(value: Any) -> bytes:
     """The one encoding of `value`. Raises Malformed for values outside of the profile."""
-    return cbor2.dumps(_in_order(value))
+    try:
+        return cbor2.dumps(_in_order(value))
+    except UnicodeEncodeError as error:
+        raise Malformed("a text with a lone surrogate") from error
 
 
 def decode(data: bytes, max_bytes: int = limits.ENVELOPE_BYTES) -> Any:
@@ -66,6 +77,7 @@ def _decode(data: bytes) -> Any:
 
 
 _TOO_DEEP: Final = f"more than {limits.CBOR_DEPTH} nested containers"
+_TOO_LONG: Final = "an integer of more than 64 bits"
 
 
 def _refuse(*_: object) -> Any:
@@ -83,39 +95,57 @@ def _in_order(value: Any) -> Any:
 
 
 def _is_in_order(value: Any, depth: int) -> bool:
-    """Whether `_ordered` would copy `value` as it is; refuses what it refuses."""
+    """Whether `_ordered` would copy `value` as it is; refuses what it refuses, and leaves texts to whoever writes them.
+
+    One call for each container: what is none is looked at in its loop, since most of what is encoded is small.
+    """
     kind = type(value)
     if kind is list:
-        if depth == 0:
-            raise LimitExceeded(_TOO_DEEP)
-        # Most of what is encoded are arrays of byte strings: these need no further look.
-        return all(_is_in_order(item, depth - 1) for item in value if type(item) is not bytes)
-    if kind is dict:
-        if depth == 0:
-            raise LimitExceeded(_TOO_DEEP)
-        return _is_map_in_order(value, depth - 1)
-    if kind is bytes or kind is bool:
-        return True
-    if kind is int:
-        if not _INT_MIN <= value <= _INT_MAX:
-            raise Malformed("an integer of more than 64 bits")
-        return True
-    if kind is str:
-        _text(value)
-        return True
-    if kind is cbor2.CBORTag and value.tag in _TAGS:
-        return _is_in_order(value.value, depth)
-    return False
-
-
-def _is_map_in_order(value: dict[Any, Any], depth: int) -> bool:
-    before = b""
-    for key, item in value.items():
-        encoded = _key(key)
-        if encoded <= before or not (type(item) is bytes or _is_in_order(item, depth)):
+        items = value
+    elif kind is dict:
+        if not _are_in_order(tuple(value)):
             return False
-        before = encoded
+        items = value.values()
+    elif kind is cbor2.CBORTag and value.tag in _TAGS:
+        return _is_in_order(value.value, depth)
+    else:
+        return _is_plain(value)
+    if depth == 0:
+        raise LimitExceeded(_TOO_DEEP)
+    for item in items:
+        kind = type(item)
+        if kind is int:
+            if not _INT_MIN <= item <= _INT_MAX:
+                raise Malformed(_TOO_LONG)
+        elif kind not in _PLAIN and not _is_in_order(item, depth - 1):
+            return False
     return True
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a scalar of the profile."""
+    if type(value) is int and not _INT_MIN <= value <= _INT_MAX:
+        raise Malformed(_TOO_LONG)
+    return type(value) is int or type(value) in _PLAIN
+
+
+def _are_in_order(keys: tuple[Any, ...]) -> bool:
+    """Whether a map with these keys, in this order, is in order. Raises Malformed for what is no key."""
+    if not _KEYS.issuperset(map(type, keys)):
+        raise Malformed("a map key that is neither an integer nor a text")
+    known = _ORDERS.get(keys)
+    return _order(keys) if known is None else known
+
+
+def _order(keys: tuple[Any, ...]) -> bool:
+    """As `_are_in_order`, worked out, and remembered as far as strangers can not fill the memory with it."""
+    encoded = [_key(key) for key in keys]
+    ordered = all(before < after for before, after in pairwise(encoded))
+    if sum(map(len, encoded)) <= _REMEMBERED_BYTES:
+        if len(_ORDERS) >= _REMEMBERED:
+            _ORDERS.clear()
+        _ORDERS[keys] = ordered
+    return ordered
 
 
 def _ordered(value: Any, depth: int) -> Any:
@@ -131,26 +161,12 @@ def _ordered(value: Any, depth: int) -> Any:
         return [_ordered(item, depth - 1) for item in value]
     if kind is cbor2.CBORTag and value.tag in _TAGS:
         return cbor2.CBORTag(value.tag, _ordered(value.value, depth))
-    if not _is_in_order(value, depth):
+    if not _is_plain(value):
         raise Malformed(f"a value of type {kind.__name__} has no place in this protocol")
     return value
 
 
 def _key(key: Any) -> bytes:
-    if type(key) is not int and type(key) is not str:
+    if type(key) not in _KEYS:
         raise Malformed("a map key that is neither an integer nor a text")
-    return _encoded_key(key)
-
-
-# Bounded, and filled with whatever names strangers choose: it can be emptied by them, never made wrong.
-@functools.lru_cache(maxsize=512, typed=True)
-def _encoded_key(key: int | str) -> bytes:
-    _is_in_order(key, 0)
-    return cbor2.dumps(key)
-
-
-def _text(value: str) -> None:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise Malformed("a text with a lone surrogate") from error
+    return encode(key)

@@ -56,6 +56,7 @@ ALG_A256GCM_COMMITTING: Final = -71001
 #: Private use, until HPKE-9-KE of the post-quantum COSE-HPKE draft has its registered number
 ALG_HPKE_9_KE: Final = -71009
 
+_NAMES: Final = frozenset({int})  #: types of a header's name
 _TAG_ENCRYPT0: Final = 16
 _TAG_SIGN1: Final = 18
 _TAG_ENCRYPT: Final = 96
@@ -282,7 +283,7 @@ def _headers(protected: Any) -> Headers:
     headers = cbor.decode(_bytes(protected), limits.HANDSHAKE_BYTES)
     if type(headers) is not dict or not headers:
         raise Malformed("protected headers are a map that is not empty")
-    if any(type(name) is not int for name in headers):
+    if not _NAMES.issuperset(map(type, headers)):
         raise Malformed("a header with a name in text")
     return headers
 

@@ -214,9 +214,18 @@ def _of_enum(kind: type[enum.Enum], where: str) -> tuple[_Convert, _Convert]:
 
 
 def _scalar(kind: Any, bounds: tuple[Any, ...], where: str) -> _Convert:
-    """A check that gives its value back."""
+    """A check that gives its value back: one call for a byte string, of which most fields are."""
     if kind is bytes:
-        return lambda value: _check_size(len(_typed(value, bytes, where)), bounds, where, value)
+
+        def check(value: Any) -> Any:
+            if type(value) is not bytes:
+                _typed(value, bytes, where)
+            for bound in bounds:
+                if not bound.low <= len(value) <= bound.high:
+                    _check_size(len(value), bounds, where)
+            return value
+
+        return check
     if kind is str:
         return lambda value: _check_size(len(_utf8(_typed(value, str, where), where)), bounds, where, value)
     if kind is int:

@@ -5,8 +5,8 @@ Exceptions of the driver leave `storage` only as the cause of a StorageError.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Any, Final
 
 import pymongo
@@ -61,13 +61,25 @@ def open_database(client: pymongo.MongoClient[Document], name: str) -> Database[
     )
 
 
-@contextmanager
-def wrapped() -> Iterator[None]:
-    """Translates what the driver raises."""
-    try:
-        yield
-    except PyMongoError as error:
-        raise translated(error) from error
+class _Wrapped:
+    """A class, since a generator would take longer than what some of its blocks do; without a state, and so one."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if isinstance(error, PyMongoError):
+            raise translated(error) from error
+
+
+_WRAPPED: Final = _Wrapped()
+
+
+def wrapped() -> _Wrapped:
+    """Translates what the driver raises in a block."""
+    return _WRAPPED
 
 
 def is_down(error: PyMongoError) -> bool:

@@ -14,6 +14,8 @@ REFUSED_VALUES = {
     "set": {1, 2},
     "integer over 64 bits": 2**64,
     "integer under -64 bits": -(2**64) - 1,
+    "integer over 64 bits in a list": [b"x", 2**64],
+    "integer under -64 bits in a map": {1: -(2**64) - 1},
     "map key of bytes": {b"k": 1},
     "map key of bool": {True: 1},
     "map key that is a tuple": {(1, 2): 1},
@@ -125,3 +127,42 @@ def test_encoding_does_not_change_its_input():
     cbor.encode(value)
     assert list(value) == ["b", "a"]
     assert list(value["a"][0]) == ["z", "y"]
+
+
+def names_kept() -> int:
+    """Bytes of all names that are remembered with their order."""
+    return sum(len(str(key)) for keys in cbor._ORDERS for key in keys)
+
+
+def test_long_names_of_strangers_are_not_remembered():
+    """A map in an unsigned envelope can have names of megabytes; what is kept of them must not grow with them."""
+    before = names_kept()
+    for number in range(600):
+        cbor.decode(cbor.encode({f"{number:04}" + "x" * 4096: 1}))
+    assert names_kept() == before
+
+
+def test_what_is_remembered_has_an_end():
+    for number in range(2 * cbor._REMEMBERED):
+        cbor.decode(cbor.encode({f"name {number}": 1}))
+    assert len(cbor._ORDERS) <= cbor._REMEMBERED
+
+
+@pytest.mark.parametrize(
+    "keys", [(1, 2), (2, 1), (1, 3, 2), ("a", "b", "aa"), ("aa", "b"), (-1, 24), (24, -1)], ids=str
+)
+def test_an_order_that_was_seen_is_judged_as_at_first(keys):
+    cbor._ORDERS.clear()
+    for _ in range(2):
+        encoded = cbor.encode(dict.fromkeys(keys, 0))
+        assert list(cbor.decode(encoded)) == sorted(keys, key=cbor2.dumps)
+        as_given = cbor2.dumps(dict.fromkeys(keys, 0))
+        if as_given != encoded:
+            with pytest.raises(Malformed):
+                cbor.decode(as_given)
+
+
+def test_a_remembered_order_is_of_integers_not_of_booleans():
+    cbor.encode({1: b"x"})
+    with pytest.raises(Malformed, match="key"):
+        cbor.encode({True: b"x"})

@@ -78,8 +78,6 @@ from repository_worker.storage.interface import BatchView, CounterState, Questio
 _SIGN1_START: Final = b"\xd2"
 _ENCRYPT_START: Final = b"\xd8\x60"
 _REFERENCE_BYTES: Final = 5
-#: Larger messages are handled alone: opening one of 8 MiB takes as long as a batch of small ones. Bytes.
-BATCHED_BYTES: Final = 128 * 1024
 
 T = TypeVar("T")
 
@@ -225,8 +223,8 @@ class Pipeline:
     def handle_batch(self, messages: Sequence[Message]) -> list[Handled | None]:
         """Takes messages to their ends with one commit for all; None stands for those to `handle` one by one.
 
-        These are the ones that may take long (logins, registrations, the directory, large letters), and a change
-        that did not come through beside others. Raises StorageUnavailable, and nothing else: then no message of the
+        These are the ones that may take long (logins, registrations, the directory), and a change that did not come
+        through beside others. Raises StorageUnavailable, and nothing else: then no message of the
         batch was answered, and all of it may be brought again.
         """
         return self._run(messages, alone=False)
@@ -330,8 +328,6 @@ class Pipeline:
         body = case.message.body
         if len(body) > limits.ENVELOPE_BYTES:
             raise Rejected("size")
-        if not alone and len(body) > BATCHED_BYTES:
-            raise _HandleAlone
         if body.startswith(_ENCRYPT_START):
             case.kind, case.negotiate = "hello", partial(self._hello, case)
             return
@@ -546,10 +542,11 @@ def _questions(cases: Sequence[_Case]) -> Questions:
 def _takes_long(command: commands.Command) -> bool:
     """What asks for revocation lists, or bears a card's signature, whose verification takes as long as several letters.
 
-    A page of the directory, too, which looks at every name; and chunks, which are large.
+    A page of the directory, too, which looks at every name; and uploads, whose chunks are looked at one by one, and
+    chunks that are fetched, which are large.
     """
     signed = commands.Create | commands.Accept | commands.Refuse | commands.Delete
-    large = commands.Upload | commands.PutChunk | commands.GetChunk
+    large = commands.Upload | commands.GetChunk
     return (
         isinstance(command, signed | large)
         or (isinstance(command, commands.Send) and command.to_sign is not None)

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     )
     threads: Annotated[int, Field(ge=1, le=64)] = Field(
         default=THREADS,
-        description="Threads for what takes long (logins, registrations, the directory, large letters), beside "
+        description="Threads for what takes long (logins, registrations, the directory, fetched attachments), beside "
         "the one that handles everything else. Cores are used by worker processes: `run --processes`.",
     )
     prefetch: Annotated[int, Field(ge=1, le=256)] = Field(

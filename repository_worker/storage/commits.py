@@ -52,7 +52,7 @@ from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.chains import Numbering, Placing, Quota, Tip, placing
 from repository_worker.storage.deletions import Deletions
-from repository_worker.storage.driver import Document, wrapped
+from repository_worker.storage.driver import DUPLICATE_KEY, PASSING, Document, wrapped
 from repository_worker.storage.heads import Heads
 from repository_worker.storage.uploads import Uploads
 
@@ -64,9 +64,6 @@ PAUSE_SECONDS_MAX: Final = 0.02
 #: What goes into one insertion; bytes. The driver would divide more than 48 MB, and the second part would not wait for
 #: a majority to hold the first.
 INSERTION_BYTES: Final = 16 * MIB
-_DUPLICATE_KEY: Final = 11000
-#: Error codes of a primary that is going away, or that could not do it in time: not the document's fault.
-_PASSING: Final = frozenset((6, 7, 24, 50, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,7 @@ class _Refused:
     @property
     def there(self) -> bool:
         """Something that must be there once is there already."""
-        return self.code == _DUPLICATE_KEY
+        return self.code == DUPLICATE_KEY
 
     @property
     def meeting(self) -> bool:
@@ -312,7 +309,7 @@ class Commits:
         except BulkWriteError as error:
             found = error.details or {}
             failures = found.get("writeErrors") or []
-            if found.get("writeConcernErrors") or not failures or failures[0]["code"] in _PASSING:
+            if found.get("writeConcernErrors") or not failures or failures[0]["code"] in PASSING:
                 self._heads.forget()
                 raise StorageUnavailable("the database did not confirm an insertion") from error
             first = failures[0]

@@ -29,6 +29,10 @@ SELECTION_MS: Final = 2_000
 DURABLE: Final = WriteConcern("majority", j=True)
 #: What is read stays: nothing that a change of primary could take back.
 COMMITTED: Final = ReadConcern("majority")
+#: The server's error codes: something that must be there once is there already; …
+DUPLICATE_KEY: Final = 11000
+#: … a primary that is going away, or that could not do it in time: not the document's fault.
+PASSING: Final = frozenset((6, 7, 24, 50, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436))
 #: Errors after which a transaction is run again from its start.
 LABELS_TO_RETRY: Final = ("TransientTransactionError", "UnknownTransactionCommitResult")
 

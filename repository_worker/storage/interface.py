@@ -206,7 +206,10 @@ class ReadView(Protocol):
         """All entries in the mailbox of `owner` about a letter by `author`, with views: the letter's own come first."""
 
     def upload(self, author: UserId, letter: LetterId, attachment: AttachmentId) -> int | None:
-        """With how many bytes this upload was begun; None when it was not, or was swept."""
+        """With how many bytes this upload was begun; None when it was not, or was swept.
+
+        As it was at most `uploads.REMEMBERED_SECONDS` ago, for every chunk asks it.
+        """
 
     def incomplete(self, author: UserId, letter: LetterId, attachments: Sequence[Listed]) -> tuple[AttachmentId, ...]:
         """Those of `attachments` that were not begun with their size, or of which a chunk is missing."""

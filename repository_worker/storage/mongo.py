@@ -362,31 +362,40 @@ class MongoStorage:
         objects = [each for each in changes if isinstance(each.effect, CHECKED_WHEN_STORED)]
         stored = iter(self._commits.store(objects)) if objects else iter(())
         self._commits.mark_read([(each.effect, each.counter) for each in changes if isinstance(each.effect, MarkRead)])
-        return tuple(self._end(change, stored) for change in changes)
+        chunks = iter(self._store_chunks([each.effect for each in changes if isinstance(each.effect, StoreChunk)]))
+        return tuple(self._end(change, stored, chunks) for change in changes)
 
-    def _end(self, change: Change, stored: Iterator[Outcome | StorageError]) -> Outcome | StorageError:
+    def _end(
+        self, change: Change, stored: Iterator[Outcome | StorageError], chunks: Iterator[Outcome | StorageError]
+    ) -> Outcome | StorageError:
         match change.effect:
             case StoreLetter() | StoreReceipt() | StoreChoice() | StoreTombstone():
                 return next(stored)
+            case StoreChunk():
+                return next(chunks)
             case Expire() as effect:
                 return self._expire(effect)
             case MarkRead():
                 return Outcome()
-            case OpenUpload() | StoreChunk() | SetWatch() as effect:
+            case OpenUpload() | SetWatch() as effect:
                 return self._commit_unmarked(effect)
             case OpenSession() as effect:
                 return self._open_session(effect, change.counter)
             case effect:
                 return self._commit_alone(effect, change.counter)
 
-    def _commit_unmarked(self, effect: OpenUpload | StoreChunk | SetWatch) -> Outcome | StorageError:
+    def _store_chunks(self, effects: Sequence[StoreChunk]) -> Sequence[Outcome | StorageError]:
+        if not effects:
+            return ()
+        with wrapped():
+            return self._uploads.store(effects)
+
+    def _commit_unmarked(self, effect: OpenUpload | SetWatch) -> Outcome | StorageError:
         try:
             with wrapped():
                 match effect:
                     case OpenUpload():
                         return self._uploads.begin(effect)
-                    case StoreChunk():
-                        return self._uploads.store(effect)
                     case SetWatch():
                         return self._watches.set(effect)
         except StorageError as error:

@@ -1,7 +1,8 @@
 """Takes messages from the command queue, has them handled, publishes the replies and acknowledges.
 
     broker ── this thread: takes, handles, replies, acknowledges ──▶ broker
-                  ├─▶ aside:  what takes long, one by one ──▶ replies and acknowledgements on this thread
+                  ├─▶ large:  what is large, in batches of its own ──▶ replies and acknowledgements on this thread
+                  ├─▶ aside:  what takes long, one by one ──▶ the same
                   └─▶ behind: everything, while the database does not answer ──▶ the same
 
 Rules:
@@ -10,7 +11,8 @@ Rules:
   so that a lone message is a batch of one. Between the broker and the database no other thread is woken, which would
   take longer than most of what is done there. Cores are used by worker processes, not by threads.
 - What that thread does is bounded: no operation of the storage waits longer than a third of a heartbeat. What may take
-  long is handled aside, by other threads, and delays itself alone.
+  long is handled aside, by other threads, and delays itself alone. So is what is large, as the chunks of attachments
+  are: what waits of it is a batch, up to a bound of bytes.
 - While the database does not answer, messages wait with another thread, which probes and handles them; heartbeats go
   on. A worker holds what it has, takes no more than its prefetch, and rejects nothing because of it.
 - A message is acknowledged after its effect is stored and on the same channel after its reply was published: the
@@ -53,6 +55,10 @@ CONTENT_TYPE: Final = "application/cose"
 THREADS: Final = 2
 #: Messages that go into one commit, at most.
 BATCH_MESSAGES: Final = 32
+#: Messages of more bytes are large: opening one of 8 MiB takes as long as a batch of small ones.
+LARGE_BYTES: Final = 128 * 1024
+#: Large messages go into one commit until they have so many bytes together.
+LARGE_BATCH_BYTES: Final = 4 * limits.MIB
 GRACE_SECONDS: Final = 20.0
 #: What one installation may send: a second, and at once. A client in haste sends some hundred a second.
 CLIENT_RATE: Final = 200.0
@@ -122,6 +128,7 @@ class Consumer:
         self._settings = settings or ConsumerSettings()
         self._behind: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
         self._aside: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
+        self._large: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
         #: Set while messages wait behind. It only spares asking a database that does not answer: both threads may
         #: handle messages at once.
         self._waiting = threading.Event()
@@ -136,9 +143,13 @@ class Consumer:
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Consumes until told to stop. `on_ready` is called whenever messages begin to flow."""
-        helpers = [threading.Thread(target=self._batches, name="behind", daemon=True)] + [
-            threading.Thread(target=self._one_by_one, name=f"aside-{number}", daemon=True)
-            for number in range(self._settings.threads)
+        helpers = [
+            threading.Thread(target=self._batches, name="behind", daemon=True),
+            threading.Thread(target=self._large_batches, name="large", daemon=True),
+            *(
+                threading.Thread(target=self._one_by_one, name=f"aside-{number}", daemon=True)
+                for number in range(self._settings.threads)
+            ),
         ]
         for each in helpers:
             each.start()
@@ -155,7 +166,7 @@ class Consumer:
             if not self._stop.is_set():
                 self._metrics.broker_reconnects.inc()
                 self._stop.wait(pauses.next())
-        for waiting in (self._behind, self._aside):
+        for waiting in (self._behind, self._large, self._aside):
             waiting.put(None)
 
     # --- the thread that speaks to the broker -------------------------------------------------------------------------
@@ -193,7 +204,11 @@ class Consumer:
             return
         link.held.add(method.delivery_tag)
         message = Message(body, _text(properties.reply_to), account)
-        link.taken.append(_Delivery(link, method.delivery_tag, _text(properties.correlation_id), message))
+        delivery = _Delivery(link, method.delivery_tag, _text(properties.correlation_id), message)
+        if len(body) > LARGE_BYTES:
+            self._large.put(delivery)
+        else:
+            link.taken.append(delivery)
 
     def _handle_taken(self, link: _Link) -> None:
         """One batch of what was taken: here, or behind while the database does not answer."""
@@ -259,7 +274,7 @@ class Consumer:
     def _hand_back(self, link: _Link, consumer: str) -> None:
         """Takes nothing more, gives back what nobody has begun, waits for the rest within the grace time."""
         link.channel.basic_cancel(consumer)
-        for waiting in (link.taken, _taken(self._behind), _taken(self._aside)):
+        for waiting in (link.taken, _taken(self._behind), _taken(self._large), _taken(self._aside)):
             self._finish(link, [(delivery, None) for delivery in waiting if delivery.link is link])
         deadline = time.monotonic() + self._settings.grace_seconds
         while link.held and time.monotonic() < deadline:
@@ -270,14 +285,25 @@ class Consumer:
 
     def _batches(self) -> None:
         while (first := self._behind.get()) is not None:
-            batch = [first, *_taken(self._behind, self._settings.batch - 1)]
-            link = batch[-1].link
-            # Of a connection that was lost nothing can be acknowledged any more: it comes again by the next.
-            batch = [each for each in batch if each.link is link]
-            ends = self._handled(link, partial(self._handle_batch, batch))
-            self._return(link, [(each, None) for each in batch] if ends is None else self._ended(batch, ends))
+            self._return_ends([first, *_taken(self._behind, self._settings.batch - 1)])
             if self._behind.empty():
                 self._waiting.clear()
+
+    def _large_batches(self) -> None:
+        while (first := self._large.get()) is not None:
+            batch, size = [first], len(first.message.body)
+            while size < LARGE_BATCH_BYTES and (more := _taken(self._large, 1)):
+                batch += more
+                size += len(more[0].message.body)
+            self._return_ends(batch)
+
+    def _return_ends(self, batch: list[_Delivery]) -> None:
+        """Handles a batch for the connection that the last of it came by."""
+        link = batch[-1].link
+        # Of a connection that was lost nothing can be acknowledged any more: it comes again by the next.
+        batch = [each for each in batch if each.link is link]
+        ends = self._handled(link, partial(self._handle_batch, batch))
+        self._return(link, [(each, None) for each in batch] if ends is None else self._ended(batch, ends))
 
     def _ended(
         self, batch: Sequence[_Delivery], ends: Sequence[Handled | None]

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
 
 from crypto_core import limits, moments, sealed
 from crypto_core.ids import AttachmentId, LetterId, Milliseconds
 from crypto_core.limits import DAY_MS, UPLOAD_MS
-from repository_worker.effects import Change, MarkRead, OpenUpload, StoreChunk, StoreLetter, StoreRegistration
-from repository_worker.errors import Conflict, MailboxFull, UploadsFull
+from repository_worker.effects import (
+    Change,
+    MarkRead,
+    OpenUpload,
+    Outcome,
+    StoreChunk,
+    StoreLetter,
+    StoreRegistration,
+)
+from repository_worker.errors import Conflict, MailboxFull, StorageError, StorageUnavailable, UploadsFull
+from repository_worker.keys import now_ms
 from repository_worker.storage import uploads
 from repository_worker.storage.chains import Quota
 from repository_worker.storage.documents import letter_key
 from repository_worker.storage.driver import connect
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.retention import LEASE_SECONDS, Retention, Rule, Swept
+from tests.integration.test_storage_commits import Watch
 from tests.integration.test_storage_mongo import counter, person
 from tests.support.protocol import BRUNO, JOAO, LETTER, MARIA, NOW, REPOSITORY, letter_with, make_attachment
 
@@ -37,8 +50,9 @@ def open_storage(mongo, database):
     """Opens storages on one database, as so many workers would."""
     opened = []
 
-    def open_(quota=None) -> MongoStorage:
-        opened.append(MongoStorage(connect(mongo.uri), database.name, REPOSITORY, *([quota] if quota else [])))
+    def open_(quota=None, listeners=()) -> MongoStorage:
+        client = connect(mongo.uri, listeners)
+        opened.append(MongoStorage(client, database.name, REPOSITORY, *([quota] if quota else [])))
         return opened[-1]
 
     yield open_
@@ -155,6 +169,111 @@ def test_a_chunk_again_changes_nothing_and_another_is_refused(storage, attachmen
     with pytest.raises(Conflict):
         put(storage, made.listed, 0, bytes(len(chunks[0])))
     assert storage.chunk(MARIA, LETTER, made.listed.id, 0) == chunks[0]
+
+
+def chunk_of(listed, position, chunk) -> Change:
+    return Change(StoreChunk(MARIA, LETTER, listed.id, position, chunk), counter(53))
+
+
+def test_chunks_that_come_together_are_one_insertion_and_each_has_its_own_end(open_storage, storage, attachment):
+    made, chunks = attachment
+    begin(storage, made.listed)
+    put(storage, made.listed, 1, chunks[1])
+    watch = Watch()
+    together = open_storage(listeners=[watch])
+    other = bytes(len(chunks[1]))
+    ends = together.commit_all(
+        [
+            chunk_of(made.listed, 0, chunks[0]),
+            chunk_of(made.listed, 1, other),
+            chunk_of(made.listed, 1, chunks[1]),
+            chunk_of(made.listed, 2, chunks[2]),
+            chunk_of(made.listed, 2, chunks[2]),  # brought twice
+        ]
+    )
+    assert [type(end) for end in ends] == [Outcome, Conflict, Outcome, Outcome, Outcome]
+    assert [name for name, _ in watch.started_ if name != "find"] == ["insert"]
+    assert [storage.chunk(MARIA, LETTER, made.listed.id, n) for n in range(3)] == chunks
+
+
+def test_a_chunk_that_the_database_refuses_holds_up_no_other(storage, database, attachment):
+    made, chunks = attachment
+    begin(storage, made.listed)
+    ends = storage.commit_all([chunk_of(made.listed, 0, "no bytes"), chunk_of(made.listed, 1, chunks[1])])
+    assert (type(ends[0]), ends[1]) == (StorageError, Outcome())
+    assert [storage.chunk(MARIA, LETTER, made.listed.id, n) for n in range(2)] == [None, chunks[1]]
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"writeErrors": [{"index": 0, "code": 11000}], "writeConcernErrors": [{"code": 64}]},
+        {"writeErrors": [{"index": 0, "code": 91}]},
+        {"writeErrors": []},
+        None,
+    ],
+    ids=["not by a majority", "the primary ends", "nothing said", "nothing at all"],
+)
+def test_chunks_whose_insertion_is_not_confirmed_are_not_stored_yet(storage, attachment, monkeypatch, details):
+    made, chunks = attachment
+
+    def insert_many(self, *_, **__):
+        raise BulkWriteError(details)
+
+    monkeypatch.setattr(Collection, "insert_many", insert_many)
+    with pytest.raises(StorageUnavailable):
+        storage.commit_all([chunk_of(made.listed, 0, chunks[0])])
+
+
+class TestRemembered:
+    """What a worker saw of an upload, while it is not to be swept."""
+
+    @pytest.fixture
+    def clock(self, storage):
+        storage._uploads._monotonic = lambda: clock.now
+        clock = SimpleNamespace(now=100.0)
+        return clock
+
+    def seen(self, storage, listed, now) -> None:
+        begin(storage, listed, now=now)
+        assert storage.upload(MARIA, LETTER, listed.id) == listed.size
+
+    def test_it_is_asked_for_once_in_a_while(self, storage, database, attachment, clock):
+        listed = attachment[0].listed
+        self.seen(storage, listed, now_ms())
+        database.uploads.delete_many({})
+        clock.now += uploads.REMEMBERED_SECONDS - 0.01
+        assert storage.upload(MARIA, LETTER, listed.id) == listed.size
+        assert storage.upload(JOAO, LETTER, listed.id) is None
+        clock.now += 0.01
+        assert storage.upload(MARIA, LETTER, listed.id) is None
+
+    def test_a_letter_does_not_rely_on_it(self, storage, database, attachment, clock):
+        made = upload(storage, attachment, now=now_ms())
+        assert storage.upload(MARIA, LETTER, made.listed.id) == made.listed.size
+        database.uploads.delete_many({})
+        assert storage.incomplete(MARIA, LETTER, [made.listed]) == (made.listed.id,)
+
+    def test_what_may_be_swept_soon_is_asked_for_each_time(self, storage, database, attachment, clock):
+        listed = attachment[0].listed
+        self.seen(storage, listed, Milliseconds(now_ms() - UPLOAD_MS + uploads.SWEPT_AFTER_MS))
+        database.uploads.delete_many({})
+        assert storage.upload(MARIA, LETTER, listed.id) is None
+
+    def test_so_is_what_was_sent_and_goes_with_its_letter(self, storage, database, attachment, clock):
+        listed = attachment[0].listed
+        begin(storage, listed, now=now_ms())
+        database.uploads.update_many({}, {"$set": {"sent": True}})
+        assert storage.upload(MARIA, LETTER, listed.id) == listed.size
+        database.uploads.delete_many({})
+        assert storage.upload(MARIA, LETTER, listed.id) is None
+
+    def test_it_takes_bounded_memory(self, storage, attachment, clock, monkeypatch):
+        monkeypatch.setattr(uploads, "REMEMBERED", 2)
+        for number in range(5):
+            listed = replace(attachment[0].listed, id=AttachmentId(bytes([number]) * 16))
+            self.seen(storage, listed, now_ms())
+            assert len(storage._uploads._seen) <= 2
 
 
 def test_what_waits_is_bounded_for_each_citizen(storage, open_storage, attachment, monkeypatch):

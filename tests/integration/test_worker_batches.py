@@ -12,21 +12,22 @@ from pymongo.collection import Collection
 
 from broker_config import names, topology
 from broker_config.connection import connect
-from crypto_core import commands, envelope, mailbox, session
+from crypto_core import commands, envelope, limits, mailbox, session, suite
 from crypto_core.commands import ErrorCode
 from crypto_core.deletion import SignedDeletion
 from crypto_core.documents import SignedDocument
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import new_letter_id, new_nonce
+from crypto_core.ids import new_attachment_id, new_letter_id, new_nonce
+from crypto_core.stream import Shape
 from repository_worker import worker
 from repository_worker.errors import StorageUnavailable
 from repository_worker.keys import Home
 from repository_worker.metrics import Metrics
-from repository_worker.pipeline import BATCHED_BYTES, Handled, Message, Verdict
+from repository_worker.pipeline import Handled, Message, Verdict
 from repository_worker.settings import Settings
 from repository_worker.stack import PrivateStack
 from repository_worker.storage.chains import Quota
-from repository_worker.transport.consumer import Consumer, ConsumerSettings, _Link
+from repository_worker.transport.consumer import LARGE_BATCH_BYTES, LARGE_BYTES, Consumer, ConsumerSettings, _Link
 from tests.support.wire import Citizen, Wire, now_ms
 
 PATIENCE_SECONDS = 30.0
@@ -141,13 +142,56 @@ def test_what_takes_long_leaves_the_batch(pipeline, people, stack):
     confirm = Message(sent.answered(answer.reply.body).confirm(None, now_ms()).confirm, wire.reply_queue)
     directory, _, _ = asked(wire, commands.List(None, "maria", False, None))
     registration, _, _ = asked(wire, maria.create(maria.registration(stack.descriptor.repository)))
-    large, _, _ = asked(wire, send(people, BATCHED_BYTES))
+    upload, _, _ = asked(wire, commands.Upload(new_letter_id(), new_attachment_id(), 100))
     signed, _, _ = asked(wire, commands.Delete(SignedDeletion(b"junk", SignedDocument(b"login", b"signature"))))
     quick, _, _ = asked(wire, commands.New(0))
-    batch = [hello, confirm, directory, quick, registration, large, signed]
+    batch = [hello, confirm, directory, quick, registration, upload, signed]
     ends = pipeline.handle_batch(batch)
     assert [end is None for end in ends] == [False, True, True, False, True, True, True]
     assert all(pipeline.handle(message).verdict is Verdict.DONE for message in batch)
+
+
+def test_chunks_of_a_batch_share_its_round_trips_and_each_has_its_own_end(pipeline, people, stack, monkeypatch):
+    (_, wire), (joao, _) = people
+    letter, attachment = new_letter_id(), new_attachment_id()
+    size = Shape(3 * limits.CHUNK_BYTES).sealed_size
+    wire.ask(commands.Upload(letter, attachment, size), commands.UploadResult)
+
+    def chunk(position: int, of: bytes = attachment, **options):
+        data = bytes([position]) * (limits.CHUNK_BYTES + suite.TAG_BYTES)
+        return asked(options.pop("by", wire), commands.PutChunk(letter, of, position, data), **options)
+
+    good = [chunk(position) for position in range(3)]
+    used = asked(wire, send(people))
+    assert pipeline.handle_batch([used[0]])[0].verdict is Verdict.DONE
+    again = chunk(0, counter=envelope.read_command(used[1]).counter)
+    unknown = chunk(0, new_attachment_id())
+    with Wire(stack.client_settings(), stack.descriptor) as closed:
+        closed.login(joao)
+        assert pipeline.handle_batch([asked(closed, commands.New(0))[0]])[0].verdict is Verdict.DONE
+        closed.ask(commands.Close(), commands.CloseResult)
+        late = chunk(0, by=closed)
+    noted = []
+    storage, insert = pipeline._storage, Collection.insert_many
+    monkeypatch.setattr(
+        Collection, "insert_many", lambda self, *args, **more: noted.append(self.name) or insert(self, *args, **more)
+    )
+    counters, uploads = storage.counters, storage._uploads._find
+    monkeypatch.setattr(storage, "counters", lambda wanted: noted.append(len(wanted)) or counters(wanted))
+    monkeypatch.setattr(storage._uploads, "_find", lambda key: noted.append("upload") or uploads(key))
+    ends = pipeline.handle_batch([good[0][0], again[0], unknown[0], late[0], good[1][0], good[2][0]])
+    assert sorted(map(str, noted)) == sorted(["upload", "upload", "upload", "6", "chunks"])
+    for place, (_, data, nonce) in zip((0, 4, 5), good, strict=True):
+        assert wire.opened(ends[place].reply.body, data, nonce, commands.PutChunkResult)
+    for end, (_, data, nonce), code in (
+        (ends[1], again, ErrorCode.COUNTER_USED),
+        (ends[2], unknown, ErrorCode.NOT_FOUND),
+    ):
+        with pytest.raises(commands.RefusedByRepository) as refusal:
+            wire.opened(end.reply.body, data, nonce, commands.PutChunkResult)
+        assert refusal.value.code is code
+    assert ends[3] == Handled(Verdict.DEAD_LETTER)
+    assert wire.ask(commands.Upload(letter, attachment, size), commands.UploadResult).there == b"\x07"
 
 
 def test_a_session_that_was_closed_elsewhere_ends_in_the_batch(pipeline, people, stack):
@@ -369,6 +413,48 @@ def test_who_handles_what(vhost):
             publish(b"last")
             watched.wait_until(lambda: watched.handled == [("broker", [b"last"])])
     finally:
+        consumer.stop()
+        running.join(PATIENCE_SECONDS)
+    with connect(vhost.administrator()) as connection:
+        assert connection.channel().queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count == 0
+
+
+def test_what_is_large_is_handled_in_bounded_batches_of_its_own(vhost):
+    held, released = threading.Event(), threading.Event()
+
+    class Holding(Watched):
+        """Holds up the first large message until it is told."""
+
+        def handle_batch(self, messages):
+            if messages[0].body[:1] == b"H":
+                held.set()
+                assert released.wait(PATIENCE_SECONDS)
+            return super().handle_batch(messages)
+
+    watched = Holding()
+    consumer = Consumer(vhost.worker(), watched, watched.probe, Metrics())
+    running = threading.Thread(target=consumer.run, name="broker")
+    running.start()
+    third = LARGE_BATCH_BYTES // 3 + 1
+    large = [b"%d" % number + bytes(third) for number in range(5)]
+    first = b"H" + bytes(LARGE_BYTES)
+    try:
+        with connect(vhost.client()) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            for body in (first, *large, b"small", bytes(LARGE_BYTES)):
+                channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, body, mandatory=True)
+        assert held.wait(PATIENCE_SECONDS)
+        # Whatever large messages take, small ones go on.
+        watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 2)
+        assert {thread for thread, _ in watched.handled} == {"broker"}
+        watched.wait_until(lambda: consumer._large.qsize() == 5)
+        watched.handled.clear()
+        released.set()
+        watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 6)
+        assert watched.handled == [("large", [first]), ("large", large[:3]), ("large", large[3:])]
+    finally:
+        released.set()
         consumer.stop()
         running.join(PATIENCE_SECONDS)
     with connect(vhost.administrator()) as connection:

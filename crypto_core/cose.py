@@ -236,13 +236,23 @@ def expect(headers: Headers, alg: int, label: str, **kinds: tuple[int, type[Any]
     Each of `kinds` is (header, type, lowest, highest): size in bytes for bytes and texts, value for integers.
     Raises Malformed.
     """
-    wanted = {ALG, LABEL, *(kind[0] for kind in kinds.values())}
-    if headers.keys() != wanted:
+    # A loop and no smaller functions: every message has several of these, and a call takes longer than a check.
+    if len(headers) != len(kinds) + 2 or ALG not in headers or LABEL not in headers:
         raise Malformed(f"{label}: the headers are not the ones of this object")
     # bool is a subclass of int: compare types too, so that an algorithm of `true` is not taken for 1
     if type(headers[ALG]) is not int or headers[ALG] != alg or headers[LABEL] != label:
         raise Malformed(f"not a {label}")
-    return {name: _header(headers[kind[0]], kind, label) for name, kind in kinds.items()}
+    found: dict[str, Any] = {}
+    for name, (header, kind, low, high) in kinds.items():
+        if header not in headers:
+            raise Malformed(f"{label}: the headers are not the ones of this object")
+        value = headers[header]
+        if type(value) is not kind:
+            raise Malformed(f"{label}: a header of the wrong type")
+        if not low <= (value if kind is int else len(value)) <= high:
+            raise Malformed(f"{label}: a header out of its bounds")
+        found[name] = value
+    return found
 
 
 def label_of(headers: Headers) -> str:
@@ -251,16 +261,6 @@ def label_of(headers: Headers) -> str:
     if type(label) is not str:
         raise Malformed("a COSE object without a label")
     return label
-
-
-def _header(value: Any, kind: tuple[int, type[Any], int, int], label: str) -> Any:
-    _, wanted, low, high = kind
-    if type(value) is not wanted:
-        raise Malformed(f"{label}: a header of the wrong type")
-    size: int = value if wanted is int else len(value)
-    if not low <= size <= high:
-        raise Malformed(f"{label}: a header out of its bounds")
-    return value
 
 
 def _sig_structure(protected: bytes, external_aad: bytes, payload: bytes) -> bytes:

@@ -187,13 +187,13 @@ class SealedObject:
 
     @property
     def readers(self) -> tuple[UserId, ...]:
-        return tuple(user for user, _ in self.wraps)
+        return tuple([user for user, _ in self.wraps])
 
     @property
     def recipients(self) -> tuple[UserId, ...]:
         """The readers but the author; the author alone when nobody else is there (a letter to oneself)."""
-        others = tuple(user for user in self.readers if user != self.routing.author)
-        return others or self.readers
+        readers, author = self.readers, self.routing.author
+        return tuple([user for user in readers if user != author]) or readers
 
     @property
     def object_hash(self) -> Digest:
@@ -207,7 +207,7 @@ class SealedObject:
         raise BindingMismatch("this object is not sealed for that person")
 
     def _wrap_hashes(self) -> tuple[Digest, ...]:
-        return tuple(suite.sha256(wrap) for _, wrap in self.wraps)
+        return tuple([suite.sha256(wrap) for _, wrap in self.wraps])
 
 
 def seal(

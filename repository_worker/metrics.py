@@ -19,8 +19,8 @@ _MESSAGES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Stage(enum.Enum):
-    """What is done for a batch of messages, one after the other."""
+class Stage(enum.StrEnum):
+    """What is done for a batch of messages, one after the other. Texts, which are looked up without a call."""
 
     DECODE = "decode"  #: size, form and headers of the envelope
     VERIFY = "verify"  #: whose session, and the signature

@@ -235,9 +235,12 @@ class Pipeline:
         cases = [_Case(message, now) for message in messages]
         self._metrics.batch(len(cases))
         self._each(Stage.DECODE, cases, partial(self._route, alone=alone))
-        self._each(Stage.NEGOTIATE, [case for case in cases if case.negotiate is not None], _negotiate)
-        if _waiting(cases):
-            self._run_commands(cases, now, alone=alone)
+        negotiating = [case for case in cases if case.negotiate is not None]
+        if negotiating:
+            self._each(Stage.NEGOTIATE, negotiating, _negotiate)
+        waiting = _waiting(cases)
+        if waiting:
+            self._run_commands(waiting, now, alone=alone)
         seconds = time.perf_counter() - started
         for case in cases:
             self._count(case, seconds)
@@ -245,15 +248,15 @@ class Pipeline:
 
     def _run_commands(self, cases: Sequence[_Case], now: Milliseconds, *, alone: bool) -> None:
         """The stages of what comes in a session."""
-        self._each(Stage.VERIFY, _waiting(cases), self._verify)
-        self._each(Stage.OPEN, _waiting(cases), self._open)
-        self._each(Stage.DECIDE, _waiting(cases), partial(self._read, alone=alone))
+        self._each(Stage.VERIFY, cases, self._verify)
+        self._each(Stage.OPEN, cases, self._open)
+        self._each(Stage.DECIDE, cases, partial(self._read, alone=alone))
         view = self._storage.reading(_questions(cases))
-        self._each(Stage.DECIDE, _waiting(cases), partial(self._decide, view=view, context=self._context(now)))
+        self._each(Stage.DECIDE, cases, partial(self._decide, view=view, context=self._context(now)))
         self._look_at_counters([case for case in _waiting(cases) if _is_to_look_at(case)], view)
         self._commit([case for case in _waiting(cases) if _effect(case) is not None])
         view.forget()  # a reply tells what stands now
-        self._each(Stage.SEAL, _waiting(cases), self._answer)
+        self._each(Stage.SEAL, cases, self._answer)
 
     def _count(self, case: _Case, seconds: float) -> None:
         if case.end is None or case.kind is None:
@@ -264,11 +267,11 @@ class Pipeline:
         self._log.debug("handled", kind=case.kind, outcome=case.outcome, correlation=case.correlation)
 
     def _each(self, stage: Stage, cases: Sequence[_Case], step: Callable[[_Case], None]) -> None:
-        """Whatever one message provokes in a stage ends that message, and no other of its batch."""
-        if not cases:
-            return
+        """One stage for those that wait. Whatever one message provokes ends that message, and no other of its batch."""
         with self._metrics.stage(stage):
             for case in cases:
+                if case.end is not None or case.aside:
+                    continue
                 try:
                     step(case)
                 except StorageUnavailable:

@@ -27,7 +27,7 @@ without a transaction:
         choice {kind, slip, document, signature, evidence}      of an acceptance, a refusal, an expiry
         entries   [{mailbox, number, kind, hash, bytes}]        every mailbox entry that it makes
         unread    [{mailbox, number}]                           those of its entries that were not read yet
-        reads     [{mailbox, used, request}]                    which envelope read it first, for each that did
+        reads     [{mailbox, used, request}]                    which envelopes found it unread, and read it
         deleted   [{mailbox, time}]                             from which boxes its tombstones have taken it
     a tombstone
         _id, author, letter, about, recipients, time, object, entries   which letter, by whom; `recipients`: its owner

@@ -174,7 +174,7 @@ class Commits:
         self._turn = threading.Lock()
 
     def mark_read(self, marks: Sequence[tuple[MarkRead, CounterRecord]]) -> None:
-        """Marks letters as read, each with the envelope that read it first. Raises StorageUnavailable."""
+        """Marks letters as read, each with the envelope that read it. Raises StorageUnavailable."""
         if marks:
             with wrapped():
                 self._accepted.bulk_write([_mark_read(*each) for each in marks], ordered=False)
@@ -377,11 +377,12 @@ def _large_body(waiting: _Waiting) -> tuple[bytes, bytes]:
 
 
 def _mark_read(effect: MarkRead, counter: CounterRecord) -> UpdateOne:
-    # Only of an unread one: read again it changes nothing, and needs no record of its envelope.
+    # By `_id` alone: with a condition on `unread` the database would plan each mark anew. Whoever found it unread at
+    # the same moment is noted too, and the same envelope again changes nothing.
     return UpdateOne(
-        {"_id": documents.letter_key(effect.author, effect.letter), "unread.mailbox": effect.mailbox},
+        {"_id": documents.letter_key(effect.author, effect.letter)},
         {
             "$pull": {"unread": {"mailbox": effect.mailbox}},
-            "$push": {"reads": {"mailbox": effect.mailbox, **documents.claim(counter)}},
+            "$addToSet": {"reads": {"mailbox": effect.mailbox, **documents.claim(counter)}},
         },
     )

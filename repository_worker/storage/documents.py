@@ -126,7 +126,7 @@ def used_by(wanted: Sequence[tuple[SessionId, int]]) -> Document:
 
 
 #: What `counter_states` needs of a document.
-COUNTER_FIELDS: Final[Document] = {"used": 1, "request": 1, "reads.used": 1, "reads.request": 1}
+COUNTER_FIELDS: Final[Document] = {"used": 1, "request": 1, "reads": 1}
 USED_FIELDS: Final[Document] = {"_id": 0, **COUNTER_FIELDS}
 
 
@@ -299,21 +299,26 @@ def entry_fields(placed: Sequence[Placed], totals: Sequence[int]) -> Document:
 
 # --- … and back -------------------------------------------------------------------------------------------------
 
-#: What `placed` and `stored_entry` need of a document.
+#: What `placed` and `stored_entries` need of a document. Projections name whole fields only, as far as they can: for
+#: each part of a field the database works several times as long as for all of it.
 ENTRY_FIELDS: Final = dict.fromkeys(
-    (*("author", "letter", "about", "recipients", "time", "object", "entries", "unread", "deletion"), "reads.mailbox"),
-    1,
+    ("author", "letter", "about", "recipients", "time", "object", "entries", "unread", "deletion", "reads"), 1
 )
 #: What a view needs besides the reader's wrap.
 _VIEW_FIELDS: Final = {"protected": 1, "ciphertext": 1, "wrap_hashes": 1, "slip": 1, "choice": 1}
 #: What tells how a choice ended and where it stands.
 CHOICE_FIELDS: Final = {**ENTRY_FIELDS, "choice.kind": 1}
+#: What authors of letters may know: all of their entries, and a letter though it was deleted.
+AUTHOR_FIELDS: Final = {**ENTRY_FIELDS, **_VIEW_FIELDS, "wraps": 1}
+#: One letter as it stands, or a few. `stored_entries` takes of it what its reader may know.
+WHOLE_FIELDS: Final = {**AUTHOR_FIELDS, "deleted": 1, "shares": 1}
 
 
 def fields_for(*readers: UserId, views: bool) -> Document:
     """What these readers may know of an object: own entries, and with `views` the object with no wraps but their own.
 
-    Of several, `stored_entries` takes what is one reader's.
+    For a page: letters to many bear many wraps, and to decode all of them takes the worker longer than the database
+    takes to choose. Of several readers `stored_entries` takes what is one reader's.
     """
     fields: Document = {**ENTRY_FIELDS, "entries": _own("entries", "mailbox", readers)}
     fields["unread"] = _own("unread", "mailbox", readers)
@@ -321,11 +326,6 @@ def fields_for(*readers: UserId, views: bool) -> Document:
     if views:
         fields.update(_VIEW_FIELDS, wraps=_own("wraps", "user", readers), shares=_own("shares", "user", readers))
     return fields
-
-
-def fields_for_authors(*authors: UserId) -> Document:
-    """The same for authors of letters, who may know all of their entries, and a letter though it was deleted."""
-    return {**ENTRY_FIELDS, **_VIEW_FIELDS, "wraps": _own("wraps", "user", authors)}
 
 
 def _own(array: str, field: str, owners: Sequence[UserId]) -> Document:
@@ -379,7 +379,7 @@ def _deleted(found: Mapping[str, Any], owner: UserId) -> Milliseconds | None:
 
 
 def _never_read(found: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """What was deleted waits for nobody: whether it was read, the first reading tells."""
+    """What was deleted waits for nobody: whether it was read, the readings tell."""
     read = {each["mailbox"] for each in found.get("reads") or ()}
     return entry["kind"] == EntryKind.RECEIVED.value and entry["mailbox"] not in read
 

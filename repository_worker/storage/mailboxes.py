@@ -37,6 +37,12 @@ from repository_worker.storage.interface import (
 
 #: How often a page is read anew that was changing while it was read.
 ATTEMPTS: Final = 3
+#: Objects up to which a lone NEW is one query, which reads them whole.
+AT_ONCE: Final = 32
+#: What a letter's own entries need, without what they show.
+_OWN_FIELDS: Final = {**documents.ENTRY_FIELDS, "deleted": 1}
+#: What a reading needs.
+_LETTER_FIELDS: Final = {**documents.WHOLE_FIELDS, "body": 1, "body_hash": 1, "swept": 1}
 
 Counter = tuple[SessionId, int]
 #: A letter as `reader` asks for it: reader, author, letter.
@@ -143,13 +149,15 @@ class Mailboxes:
         """
         mailbox, tips = wanted.mailbox, {wanted.mailbox: begin}
         query = {"$or": [heads.newer(tips), _unread_of([mailbox], wanted.after)]}
-        fields = documents.fields_for(mailbox, views=wanted.views)
-        objects = list(self._accepted.find(query, fields, limit=wanted.limit, batch_size=wanted.limit))
+        fields = documents.WHOLE_FIELDS if wanted.views else _OWN_FIELDS
+        most = min(wanted.limit, AT_ONCE)
+        objects = list(self._accepted.find(query, fields, limit=most, batch_size=most))
         for found in objects:
             heads.advance(tips, found)
         # A query is no snapshot: only without a gap nothing newer was passed over.
-        newer = sum(each["number"] > begin.number for found in objects for each in found["entries"])
-        if len(objects) == wanted.limit or newer != tips[mailbox].number - begin.number:
+        numbers = [each["number"] for found in objects for each in found["entries"] if each["mailbox"] == mailbox]
+        newer = sum(number > begin.number for number in numbers)
+        if len(objects) == most or newer != tips[mailbox].number - begin.number:
             return None
         self._heads.learn(tips)
         return self._unread_page(wanted, tips[mailbox], objects)
@@ -182,7 +190,7 @@ class Mailboxes:
         return Page(MailboxState(tip.number, tip.hash), tuple(shown[: wanted.limit]))
 
     def received(self, mailbox: UserId, author: UserId, letter: LetterId) -> StoredEntry | None:
-        found = self._find_one(author, letter, mailbox, documents.fields_for(mailbox, views=False))
+        found = self._find_one(author, letter, mailbox, _OWN_FIELDS)
         return _of_kind(found[1], EntryKind.RECEIVED) if found else None
 
     def letter(self, reader: UserId, author: UserId, letter: LetterId) -> StoredLetter | None:
@@ -198,12 +206,10 @@ class Mailboxes:
         counters = [
             (each.session, each.counter) for each in self._readings if (each.reader, each.author, each.letter) in asked
         ]
-        readers = sorted({reader for reader, _, _ in wanted})
-        fields = {**documents.fields_for(*readers, views=True), "body": 1, "body_hash": 1, "swept": 1}
-        return self._find(wanted, fields, counters)
+        return self._find(wanted, _LETTER_FIELDS, counters)
 
     def attached(self, reader: UserId, author: UserId, letter: LetterId) -> StoredAttachments | None:
-        found = self._find_one(author, letter, reader, {**documents.fields_for(reader, views=True), "swept": 1})
+        found = self._find_one(author, letter, reader, {**documents.WHOLE_FIELDS, "swept": 1})
         if found is None:
             return None
         document, entries = found
@@ -212,7 +218,7 @@ class Mailboxes:
         return StoredAttachments(listed, own.unread, "swept" in document, own.deleted)
 
     def held(self, owner: UserId, author: UserId, letter: LetterId) -> Held | None:
-        found = self._find_one(author, letter, owner, documents.fields_for(owner, views=True))
+        found = self._find_one(author, letter, owner, documents.WHOLE_FIELDS)
         if found is None:
             return None
         own = _sent_or_received(found[1])
@@ -250,7 +256,7 @@ class Mailboxes:
 
     def _followed(self, wanted: Sequence[_Own]) -> dict[_Own, list[Document]]:
         """Letters of their authors, each with its receipts behind it."""
-        fields = documents.fields_for_authors(*sorted({author for author, _ in wanted}))
+        fields = documents.AUTHOR_FIELDS
         if len(wanted) == 1:
             return {wanted[0]: list(self._accepted.find(documents.with_receipts(*wanted[0]), fields))}
         # A range costs the database several times what a key does. Who has not read a letter has not confirmed it.

@@ -521,14 +521,24 @@ class TestRepeats:
             storage.commit(Change(letter(), replace(again.counter, request_hash=suite.sha256(b"another"))))
         assert len(chain(storage, JOAO)) == 1
 
-    def test_who_read_first_is_recorded_with_its_envelope_and_later_ones_change_nothing(self, storage, database):
+    def test_whoever_found_it_unread_is_recorded_once_with_the_envelope(self, storage, database):
         (sent,) = letters(1)
         storage.commit(sent)
-        for number in (20, 21):
+        # Two workers found it unread; the first then gets its envelope again.
+        for number in (20, 21, 20):
             storage.commit(Change(MarkRead(JOAO, MARIA, id_of(sent)), counter(number)))
         states = storage.counters([(SESSION, 20), (SESSION, 21)])
-        assert [each.request_hash for each in states] == [counter(20).request_hash, None]
+        assert [each.request_hash for each in states] == [counter(20).request_hash, counter(21).request_hash]
+        assert [len(each["reads"]) for each in database.accepted.find({"letter": id_of(sent)})] == [2]
         assert not storage.received(JOAO, MARIA, id_of(sent)).unread
+
+    def test_a_mark_is_found_by_its_id_alone(self, storage, watch):
+        """With more than that the database would choose among several indexes for each mark."""
+        (sent,) = letters(1)
+        storage.commit(sent)
+        watch.started_.clear()
+        storage.commit(Change(MarkRead(JOAO, MARIA, id_of(sent)), counter(20)))
+        assert [list(each["q"]) for _, command in watch.started_ for each in command["updates"]] == [["_id"]]
 
     def test_a_closed_session_stores_nothing_more(self, storage):
         storage.commit(Change(CloseSession(SESSION), counter(50)))

@@ -11,6 +11,7 @@ from crypto_core.documents import SignedRenewal
 from crypto_core.ids import SessionId, UserId, new_letter_id
 from repository_worker.effects import Change, CloseSession, CounterRecord, MarkRead, StoreReceipt, StoreRegistration
 from repository_worker.errors import StorageUnavailable
+from repository_worker.storage import mailboxes
 from repository_worker.storage.asked import Asked
 from repository_worker.storage.interface import Questions, Reading
 from tests.integration.test_storage_commits import (
@@ -121,6 +122,13 @@ class TestNew:
         assert watch.names == ["find"]
         assert [each.entry.number for each in page.entries] == [1, 2, 3]
         assert page.state.number == 3
+
+    def test_of_many_only_what_their_reader_may_know_is_read(self, storage, open_storage, watch, monkeypatch):
+        monkeypatch.setattr(mailboxes, "AT_ONCE", 3)
+        open_storage().commit_all([*letters(2), *letters(1, first=20, sender=BRUNO)])
+        page = storage.page(JOAO, 0, 10, unread_only=True, views=True)
+        assert [each.entry.number for each in page.entries] == [1, 2, 3]
+        assert all("$filter" in command["projection"]["wraps"] for _, command in watch.started_[-1:])
 
     @pytest.mark.parametrize("dropped", [0, 1])
     def test_what_the_query_passed_over_is_read_again(self, storage, open_storage, monkeypatch, dropped):

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -50,25 +51,42 @@ def free_ports(count: int) -> list[int]:
     Somebody else may take one before the server does, therefore whoever starts a server tries again with other ports
     when it cannot listen. Numbers are drawn at random so that two programs starting at once hardly ever meet.
     """
+    held = hold_ports(count)
+    for each in held:
+        each.close()
+    return [each.number for each in held]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPort:
+    """A TCP port on loopback that nobody else gets until `close`."""
+
+    number: int
+    _holder: socket.socket = field(repr=False)
+
+    def close(self) -> None:
+        """Leaves it to whoever takes it next; may be called again."""
+        self._holder.close()
+
+
+def hold_ports(count: int) -> list[HeldPort]:
+    """Different TCP ports on loopback, held for a server that starts later. Raises StartFailed."""
     draw = random.SystemRandom()
-    held: list[socket.socket] = []
-    try:
-        for _ in range(PORT_TRIES):
-            if len(held) == count:
-                break
-            candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            try:
-                candidate.bind((LOOPBACK, draw.randrange(LOWEST_PORT, HIGHEST_PORT)))
-            except OSError:
-                candidate.close()
-            else:
-                held.append(candidate)
-        if len(held) < count:
-            raise StartFailed(f"no {count} free ports were found on {LOOPBACK}; what is using them all?")
-        return [int(holder.getsockname()[1]) for holder in held]
-    finally:
-        for holder in held:
-            holder.close()
+    held: list[HeldPort] = []
+    for _ in range(PORT_TRIES):
+        if len(held) == count:
+            return held
+        number = draw.randrange(LOWEST_PORT, HIGHEST_PORT)
+        candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            candidate.bind((LOOPBACK, number))
+        except OSError:
+            candidate.close()
+        else:
+            held.append(HeldPort(number, candidate))
+    for each in held:
+        each.close()
+    raise StartFailed(f"no {count} free ports were found on {LOOPBACK}; what is using them all?")
 
 
 class PrivateProcess:

@@ -29,7 +29,7 @@ from broker_config import enrolment, names
 from broker_config.connection import ConnectionSettings, to_url
 from broker_config.local_broker import WORKER, LocalBroker
 from broker_config.permissions import Permissions
-from broker_config.private_process import StartFailed, free_ports
+from broker_config.private_process import HeldPort, StartFailed, hold_ports
 from crypto_core.descriptor import Descriptor
 from pki.crl_server import CrlServer
 from pki.files import PRIVATE_FILE, private_folder, write_atomically
@@ -208,6 +208,7 @@ class PrivateStack:
         self._metrics = metrics
         self._own_accounts = own_accounts
         self._ending = contextlib.ExitStack()
+        self._ports: list[HeldPort] = []
         self._passphrase = secrets.token_urlsafe(24)
         self._descriptor: Descriptor | None = None
         self._root_fingerprint = ""
@@ -359,6 +360,8 @@ class PrivateStack:
         self._start_servers()
         self.broker.set_up(self.vhost)
         self._set_up_repository()
+        for port in self._ports:
+            port.close()
         for worker in self.workers:
             worker.begin()
         for worker in self.workers:
@@ -443,10 +446,20 @@ class PrivateStack:
         log = self.folder / f"worker-{len(self.workers) + 1}.log"
         environment = self.environment()
         if self._metrics:
-            environment[_METRICS_PORT] = str(free_ports(1)[0])
+            environment[_METRICS_PORT] = str(self._hold_port(until_begun=on_word))
         worker = WorkerProcess(environment, log, on_word=on_word)
         self.workers.append(worker)
         return worker
+
+    def _hold_port(self, *, until_begun: bool) -> int:
+        """A port for a worker. While it waits for its word the servers choose theirs, and must not choose this one."""
+        (port,) = hold_ports(1)
+        if until_begun:
+            self._ports.append(port)
+            self._ending.callback(port.close)
+        else:
+            port.close()
+        return port.number
 
     def _read_passphrase(self) -> str:
         if self.ca_passphrase_file.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.private_process import PrivateProcess, StartFailed, clean_environment, free_ports
+from broker_config.private_process import PrivateProcess, StartFailed, clean_environment, free_ports, hold_ports
 
 SHELL = "/bin/sh"
 # Starts a daemon in a session of its own, says both ids, then sleeps.
@@ -140,6 +141,16 @@ def test_the_server_sees_nothing_of_our_environment(tmp_path, monkeypatch):
     process.kill()
     assert "A=b" in (tmp_path / "log").read_text()
     assert "SMR_" not in (tmp_path / "log").read_text()
+
+
+def test_a_port_that_is_held_is_nobody_elses():
+    (held,) = hold_ports(1)
+    with socket.socket() as other:
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", held.number))
+        held.close()
+        held.close()
+        other.bind(("127.0.0.1", held.number))
 
 
 def test_free_ports_are_different_and_free():

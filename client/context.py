@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from broker_config import enrolment, names
 from broker_config.connection import ConnectionSettings, parse_amqp_url
 from broker_config.names import Installation
+from client.ahead import ahead
 from client.cards import OpenCard, open_card
 from client.errors import CheckFailed, NotAllowed, Usage
 from client.settings import Settings
@@ -64,6 +65,8 @@ RESULTS: Final[dict[type[Any], type[Any]]] = {
     commands.GetChunk: commands.GetChunkResult,
 }
 
+#: Envelopes that are sealed before there is room for them under way.
+SEALED_AHEAD: Final = 4
 #: Counters that many commands reserve at once, at most; what is not used of them is lost to the session.
 MOST_RESERVED: Final = 64
 
@@ -214,18 +217,20 @@ class Context:
         except _Replaced as replaced:
             return self._exchange(replaced.by, self._seal(replaced.by, command), command)
 
-    def call_all(self, session: LiveSession, wanted: Iterable[Command], most: int) -> Iterator[Any]:
+    def call_all(self, session: LiveSession, wanted: Iterable[Command], most: int) -> Generator[Any]:
         """The results of many commands as `call` takes them, in their order; `most` are under way at a time.
 
-        A session that comes near its end is succeeded by another one, which may take the card. When the repository
-        gets new keys meanwhile, the wait ends as when it is silent, and the next `call` follows.
+        The commands are made and sealed by another thread, which has ended when the iterator is closed. A session that
+        comes near its end is succeeded by another one, which may take the card. When the repository gets new keys
+        meanwhile, the wait ends as when it is silent, and the next `call` follows.
         """
         waiting = iter(wanted)
         for first in waiting:
             session = self._lasting(self.current(session))
-            requests = self._requests(session, chain((first,), waiting), most)
-            # What is under way is answered before another session is opened: nobody else would take these replies.
-            yield from self.transport(session.app_key.public.raw, session.account).exchange_all(requests, most)
+            transport = self.transport(session.app_key.public.raw, session.account)
+            with closing(ahead(self._requests(session, chain((first,), waiting), most), SEALED_AHEAD)) as requests:
+                # What is under way is answered before another session is opened: nobody else would take these replies.
+                yield from transport.exchange_all(requests, most)
 
     def _lasting(self, session: LiveSession) -> LiveSession:
         """This session while it has time and commands left, else the next one."""

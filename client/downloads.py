@@ -121,9 +121,10 @@ class _Download:
     def fetch(self) -> None:
         """The rest. Raises ProtocolError unless all is what was signed and listed."""
         self._tell()
-        for result in self._context.call_all(self._live, self._gets(), IN_FLIGHT):
-            self._file.write(self._stream.open(result.chunk))
-            self._tell()
+        with contextlib.closing(self._context.call_all(self._live, self._gets(), IN_FLIGHT)) as results:
+            for result in results:
+                self._file.write(self._stream.open(result.chunk))
+                self._tell()
         self._attachment.require(self._stream)
         self._file.flush()
 

@@ -12,7 +12,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -151,7 +151,9 @@ class _Upload:
         self._live = live
         self._journal = journal
         self._planned = planned
-        self._done = 0  # chunks that are there
+        # Chunks that were there already, as the thread that seals counts them, and those that were sent.
+        self._found = 0
+        self._sent = 0
         self._stream: AttachmentStream = planned.secrets.stream(journal.letter, planned.attachment, planned.size)
 
     def run(self) -> Attachment:
@@ -160,10 +162,13 @@ class _Upload:
         begin = commands.Upload(self._journal.letter, planned.attachment, shape.sealed_size)
         found: UploadResult = self._context.call(self._live, begin)
         self._tell()
-        with _opened(planned) as file:
-            puts = self._puts(file, found.there)
-            for _ in self._context.call_all(self._live, puts, IN_FLIGHT):
-                self._done += 1
+        with (
+            _opened(planned) as file,
+            # Closed before the file and the journal are: until then another thread reads and seals.
+            closing(self._context.call_all(self._live, self._puts(file, found.there), IN_FLIGHT)) as results,
+        ):
+            for _ in results:
+                self._sent += 1
                 self._tell()
         self._tell()
         finished = self._stream.finish()
@@ -174,7 +179,7 @@ class _Upload:
         )
 
     def _tell(self) -> None:
-        done = min(self._done * limits.CHUNK_BYTES, self._planned.size)
+        done = min((self._found + self._sent) * limits.CHUNK_BYTES, self._planned.size)
         self._context.settings.progress(Transfer(self._planned.secrets.name, True, done, self._planned.size))
 
     def _puts(self, file: BinaryIO, there: bytes) -> Iterator[commands.PutChunk]:
@@ -191,7 +196,7 @@ class _Upload:
             self._record(first, hashes, recorded)
             for position, chunk in zip(positions, sealed, strict=True):
                 if _is_there(there, position):
-                    self._done += 1
+                    self._found += 1
                 else:
                     yield commands.PutChunk(self._journal.letter, planned.attachment, position, chunk)
         if file.read(1):

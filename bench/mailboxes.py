@@ -101,7 +101,7 @@ def _copy(letter: Document, owner: UserId, number: int, size: int, middle: int) 
         "letter": named,
         "entries": [entry],
         "unread": [{"mailbox": owner, "number": number}] if unread else [],
-        "used": {"session": named, "number": 1},
+        "used": [{"session": named, "number": 1}],
     }
     if number > LETTERS and not unread and not middle < number <= middle + SMALL:
         made |= {"ciphertext": b"", "body": b""}

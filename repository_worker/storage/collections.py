@@ -35,14 +35,16 @@ without a transaction:
     a bare mark
         mark, expires                                           of a registration, a block, a session closed
     all of them
-        used {session, number}, request                         the counter that the command used, and its envelope
+        used [{session, number}], request                       the counter that the command used, and its envelope;
+                                                                of a letter then those of its first readings
 
 An upload is named by author, letter and attachment, and a chunk by its upload and position. `letter` of an upload is
 the `_id` that its letter has or will have, `size` the bytes of all of its sealed chunks (0: it is being taken away),
 `stored` when it was last asked for, and `sent` a hint: its letter is there. What is not `sent` counts as waiting.
 
 The unique indexes are the rules: an entry's number is there once in its mailbox, an object once under its id, a
-counter once in its session. What breaks one of them is not stored, whoever else writes at the same moment.
+counter once in its session, whether something was stored or read under it. What breaks one of them is not stored,
+whoever else writes at the same moment.
 
 An entry of `mailboxes` is a hint: a number that the chain has reached at least, with hash and running bytes. It is
 written now and then without waiting; reading begins there and finds what is newer in `accepted`.
@@ -174,7 +176,7 @@ COLLECTIONS: Final = (
     Collection(
         ACCEPTED,
         {
-            "used": _USED,
+            "used": _array(_USED, 1),
             "request": _BINARY,
             # of a letter, a receipt, a choice or a tombstone
             "author": _BINARY,
@@ -214,7 +216,6 @@ COLLECTIONS: Final = (
                 name="unread",
                 partialFilterExpression={"unread": {"$exists": True}},
             ),
-            IndexModel([("reads.used", ASCENDING)], name="reads", partialFilterExpression={"reads": {"$exists": True}}),
             _expiry(MARK_AFTERLIFE_SECONDS, partialFilterExpression={"expires": {"$exists": True}}),
         ),
         frozenset(

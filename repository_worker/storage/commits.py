@@ -173,11 +173,25 @@ class Commits:
         self._quota = quota
         self._turn = threading.Lock()
 
-    def mark_read(self, marks: Sequence[tuple[MarkRead, CounterRecord]]) -> None:
-        """Marks letters as read, each with the envelope that read it. Raises StorageUnavailable."""
-        if marks:
-            with wrapped():
+    def mark_read(self, marks: Sequence[tuple[MarkRead, CounterRecord]]) -> list[Outcome | StorageError]:
+        """Marks letters as read, each with the envelope that read it; gives each one's end, in their order.
+
+        Raises StorageUnavailable.
+        """
+        ends: list[Outcome | StorageError] = [Outcome()] * len(marks)
+        if not marks:
+            return ends
+        with wrapped():
+            try:
                 self._accepted.bulk_write([_mark_read(*each) for each in marks], ordered=False)
+            except BulkWriteError as error:
+                found = error.details or {}
+                failures = found.get("writeErrors") or []
+                if found.get("writeConcernErrors") or any(each["code"] != DUPLICATE_KEY for each in failures):
+                    raise
+                for each in failures:
+                    ends[int(each["index"])] = CounterUsed("another envelope was accepted under this counter")
+        return ends
 
     def store(self, changes: Sequence[Change]) -> list[Outcome | StorageError]:
         """Stores letters, receipts, choices and tombstones; gives each one's end, in their order.
@@ -271,7 +285,7 @@ class Commits:
     def _look(self, batch: _Batch, session: ClientSession) -> dict[UserId, Tip]:
         """Where the chains end. Ends those whose session is closed, or whose counter was used."""
         wanted = [(each.change.counter.session, each.change.counter.counter) for each in batch.waiting]
-        beside = documents.used_by(wanted)["$or"] if wanted else ()
+        beside = [documents.used_by(wanted)] if wanted else ()
         tips, found = self._heads.look(batch.owners, beside, session)
         for each, state in zip(list(batch.waiting), documents.counter_states(found, wanted), strict=True):
             if state.closed:
@@ -383,6 +397,6 @@ def _mark_read(effect: MarkRead, counter: CounterRecord) -> UpdateOne:
         {"_id": documents.letter_key(effect.author, effect.letter)},
         {
             "$pull": {"unread": {"mailbox": effect.mailbox}},
-            "$addToSet": {"reads": {"mailbox": effect.mailbox, **documents.claim(counter)}},
+            "$addToSet": documents.reading(effect.mailbox, counter),
         },
     )

@@ -104,7 +104,13 @@ def used(session: SessionId, number: int) -> Document:
 
 def claim(counter: CounterRecord) -> Document:
     """The fields by which a document takes its counter."""
-    return {"used": used(counter.session, counter.counter), "request": counter.request_hash}
+    return {"used": [used(counter.session, counter.counter)], "request": counter.request_hash}
+
+
+def reading(mailbox: UserId, counter: CounterRecord) -> Document:
+    """What a reading adds to the fields of its letter: its counter, too, which stands in the index of all others."""
+    key = used(counter.session, counter.counter)
+    return {"used": key, "reads": {"mailbox": mailbox, "used": key, "request": counter.request_hash}}
 
 
 def mark(counter: CounterRecord, what: str) -> Document:
@@ -114,7 +120,7 @@ def mark(counter: CounterRecord, what: str) -> Document:
 
 def closed_mark(counter: CounterRecord) -> Document:
     """The mark of a closed session, made by the envelope that closed it."""
-    return {**mark(counter, "closed"), "used": used(counter.session, CLOSED)}
+    return {**mark(counter, "closed"), "used": [used(counter.session, CLOSED)]}
 
 
 def used_by(wanted: Sequence[tuple[SessionId, int]]) -> Document:
@@ -122,7 +128,7 @@ def used_by(wanted: Sequence[tuple[SessionId, int]]) -> Document:
     sessions = {session for session, _ in wanted}
     keys = [used(*each) for each in wanted]
     marks = [used(session, CLOSED) for session in sessions]
-    return {"$or": [{"used": {"$in": keys + marks}}, {"reads": {"$elemMatch": {"used": {"$in": keys}}}}]}
+    return {"used": {"$in": keys + marks}}
 
 
 #: What `counter_states` needs of a document.
@@ -134,8 +140,9 @@ def counter_states(
     found: Sequence[Mapping[str, Any]], wanted: Sequence[tuple[SessionId, int]]
 ) -> tuple[CounterState, ...]:
     """What documents found by `used_by` say of the counters that were asked for."""
-    takers = [taker for each in found for taker in (each, *each.get("reads", ()))]
-    hashes = {(bytes(taker["used"]["session"]), int(taker["used"]["number"])): taker["request"] for taker in takers}
+    own = [(each["used"][0], each["request"]) for each in found]
+    reads = [(each["used"], each["request"]) for letter in found for each in letter.get("reads", ())]
+    hashes = {(bytes(key["session"]), int(key["number"])): request for key, request in own + reads}
     return tuple(
         CounterState(_digest(hashes.get((session, number))), (session, CLOSED) in hashes) for session, number in wanted
     )

@@ -331,7 +331,7 @@ class Mailboxes:
         keys |= {documents.tombstone_key(author, letter, owner) for owner, author, letter in wanted}
         query: Document = {"_id": {"$in": sorted(keys)}}
         if counters:
-            query = {"$or": [query, *documents.used_by(counters)["$or"]]}
+            query = {"$or": [query, documents.used_by(counters)]}
             fields = {**fields, **documents.COUNTER_FIELDS}
         found = {each["_id"]: each for each in self._accepted.find(query, fields)}
         if counters:

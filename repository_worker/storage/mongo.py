@@ -361,12 +361,17 @@ class MongoStorage:
     def commit_all(self, changes: Sequence[Change]) -> tuple[Outcome | StorageError, ...]:
         objects = [each for each in changes if isinstance(each.effect, CHECKED_WHEN_STORED)]
         stored = iter(self._commits.store(objects)) if objects else iter(())
-        self._commits.mark_read([(each.effect, each.counter) for each in changes if isinstance(each.effect, MarkRead)])
+        marks = [(each.effect, each.counter) for each in changes if isinstance(each.effect, MarkRead)]
+        marked = iter(self._commits.mark_read(marks))
         chunks = iter(self._store_chunks([each.effect for each in changes if isinstance(each.effect, StoreChunk)]))
-        return tuple(self._end(change, stored, chunks) for change in changes)
+        return tuple(self._end(change, stored, marked, chunks) for change in changes)
 
     def _end(
-        self, change: Change, stored: Iterator[Outcome | StorageError], chunks: Iterator[Outcome | StorageError]
+        self,
+        change: Change,
+        stored: Iterator[Outcome | StorageError],
+        marked: Iterator[Outcome | StorageError],
+        chunks: Iterator[Outcome | StorageError],
     ) -> Outcome | StorageError:
         match change.effect:
             case StoreLetter() | StoreReceipt() | StoreChoice() | StoreTombstone():
@@ -376,7 +381,7 @@ class MongoStorage:
             case Expire() as effect:
                 return self._expire(effect)
             case MarkRead():
-                return Outcome()
+                return next(marked)
             case OpenUpload() | SetWatch() as effect:
                 return self._commit_unmarked(effect)
             case OpenSession() as effect:

@@ -223,7 +223,7 @@ class TestReading:
                     "_id": MARIA + named + bytes(28),
                     "letter": named,
                     "entries": [entry],
-                    "used": {"session": named, "number": 1},
+                    "used": [{"session": named, "number": 1}],
                     "unread": [{"mailbox": JOAO, "number": number}] if number > size - 10 else [],
                 }
             )
@@ -553,6 +553,26 @@ class TestRepeats:
             storage.commit(Change(StoreRegistration(person(UserId(b"z" * 28)), "z"), another))
         with pytest.raises(CounterUsed):
             storage.commit(Change(StoreReceipt(RECEIPT, MARIA, NOW), another))
+
+    def test_a_counter_of_a_reading_stores_nothing_more(self, storage):
+        first, second = letters(2)
+        storage.commit_all([first, second])
+        storage.commit(Change(MarkRead(JOAO, MARIA, id_of(first)), counter(20)))
+        thief = replace(counter(20), request_hash=suite.sha256(b"another"))
+        with pytest.raises(CounterUsed):
+            storage.commit(Change(letter(), thief))
+        with pytest.raises(CounterUsed):
+            storage.commit(Change(MarkRead(JOAO, MARIA, id_of(second)), thief))
+        assert len(chain(storage, JOAO)) == 2
+
+    def test_a_letter_is_not_read_under_the_counter_of_another(self, storage):
+        """At the same moment: the look that comes with the letter has found nothing yet."""
+        sent, third = letters(3), counter(30)
+        storage.commit_all(sent)
+        thief = replace(sent[0].counter, request_hash=suite.sha256(b"another"))
+        marks = [Change(MarkRead(JOAO, MARIA, id_of(sent[n])), who) for n, who in ((1, thief), (2, third))]
+        assert [type(each) for each in storage.commit_all(marks)] == [CounterUsed, Outcome]
+        assert [storage.received(JOAO, MARIA, id_of(each)).unread for each in sent] == [True, True, False]
 
 
 class TestBodies:

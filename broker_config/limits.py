@@ -33,6 +33,11 @@ DEAD_LETTER_LOOKS: Final = 1_000_000
 REPLY_QUEUE_BYTES: Final = 64 * MIB
 REPLY_MILLISECONDS: Final = 10 * 60 * 1000
 
+# What a worker has not heard yet of where chains end: the oldest go, and what is not heard is asked for.
+ENDS_QUEUE_MESSAGES: Final = 1_000
+ENDS_QUEUE_BYTES: Final = 4 * MIB
+ENDS_MILLISECONDS: Final = 5_000
+
 # Messages that a worker holds unacknowledged: at most PREFETCH_MESSAGES x ENVELOPE_BYTES of memory.
 # As many as go into one commit: with fewer the batches are smaller, and each message costs more.
 PREFETCH_MESSAGES: Final = 32

@@ -34,8 +34,10 @@ INSTALLATION_CHARACTERS: Final = 26
 RANDOM_BYTES: Final = 16
 _PART: Final = "[a-z2-7]{26}"
 _PREFIX: Final = "smr.reply."
+_ENDS_PREFIX: Final = "smr.ends."
 _INSTALLATION: Final = re.compile(_PART)
 _REPLY_QUEUE: Final = re.compile(rf"{re.escape(_PREFIX)}({_PART})\.({_PART})")
+_ENDS_QUEUE: Final = re.compile(rf"{re.escape(_ENDS_PREFIX)}{_PART}")
 _CLIENT_ACCOUNT: Final = re.compile(rf"{re.escape(CLIENT_ACCOUNT_PREFIX)}({_PART})")
 
 
@@ -80,6 +82,25 @@ def parse_reply_queue(name: str) -> Installation:
 def reply_queue_pattern(installation: Installation) -> str:
     """A regular expression, anchored at both ends, for all reply queues of one installation."""
     return rf"^smr\.reply\.{parse_installation(installation)}\.{_PART}$"
+
+
+def ends_queue(random: bytes) -> QueueName:
+    """The name of a queue by which a worker hears where chains end; `random` is 16 fresh random bytes."""
+    if len(random) != RANDOM_BYTES:
+        raise NameRefused(f"a queue of a worker is named with {RANDOM_BYTES} random bytes, not {len(random)}")
+    return QueueName(f"{_ENDS_PREFIX}{_base32(random)}")
+
+
+def parse_ends_queue(name: str) -> QueueName:
+    """The same name; `NameRefused` for every one that `ends_queue` does not give out."""
+    if not _ENDS_QUEUE.fullmatch(name):
+        raise NameRefused("not the name of a queue by which a worker hears where chains end")
+    return QueueName(name)
+
+
+def ends_queue_pattern() -> str:
+    """A regular expression, anchored at both ends, for the queues by which workers hear."""
+    return rf"^{re.escape(_ENDS_PREFIX)}{_PART}$"
 
 
 def client_account(installation: Installation) -> str:

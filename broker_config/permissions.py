@@ -4,7 +4,8 @@ RabbitMQ asks three regular expressions (configure, write, read) about every nam
 permission is `^$`, which matches no name of ours. The default exchange is called `amq.default` in permissions.
 
     client      declares and reads its own reply queues, publishes to the commands exchange, and nothing else
-    worker      reads the command queue, publishes replies through the default exchange, and nothing else
+    worker      reads the command queue, publishes replies through the default exchange, declares and reads the queue by
+                which it hears other workers, and nothing else
     operator    sets up the topology; not used by any running program
 """
 
@@ -12,17 +13,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
 
 from broker_config.names import (
     COMMANDS_EXCHANGE,
     COMMANDS_QUEUE,
     DEFAULT_EXCHANGE_RESOURCE,
     Installation,
+    ends_queue_pattern,
     reply_queue_pattern,
 )
-
-NOTHING: Final = "^$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,11 @@ def client_permissions(installation: Installation) -> Permissions:
 
 
 def worker_permissions() -> Permissions:
-    """For the workers' account: it declares nothing, so a worker cannot loosen a limit."""
-    return Permissions(configure=NOTHING, write=_exactly(DEFAULT_EXCHANGE_RESOURCE), read=_exactly(COMMANDS_QUEUE))
+    """For the workers' account: it declares nothing but what it hears by, so a worker cannot loosen a limit."""
+    own = ends_queue_pattern()
+    return Permissions(
+        configure=own, write=_exactly(DEFAULT_EXCHANGE_RESOURCE), read=f"{_exactly(COMMANDS_QUEUE)}|{own}"
+    )
 
 
 def operator_permissions() -> Permissions:

@@ -9,6 +9,7 @@ queue drops its oldest when full, so that it never stands in the way of the comm
     declare(channel)              the operator's set-up; repeating it changes nothing
     check(channel)                what a client can ask: is there a repository at this broker?
     declare_reply_queue(channel)  a client's own queue, gone with its connection
+    declare_ends_queue(channel)   a worker's own queue, likewise
 """
 
 from __future__ import annotations
@@ -54,6 +55,13 @@ REPLY_ARGUMENTS: Final[dict[str, Any]] = {
     "x-overflow": "drop-head",
 }
 
+ENDS_ARGUMENTS: Final[dict[str, Any]] = {
+    "x-max-length": limits.ENDS_QUEUE_MESSAGES,
+    "x-max-length-bytes": limits.ENDS_QUEUE_BYTES,
+    "x-message-ttl": limits.ENDS_MILLISECONDS,
+    "x-overflow": "drop-head",
+}
+
 
 def declare(channel: BlockingChannel) -> None:
     """Makes exchange, queues and binding where they are missing.
@@ -81,6 +89,16 @@ def declare_reply_queue(channel: BlockingChannel, name: names.QueueName) -> None
     names.parse_reply_queue(name)
     with _refusals("make the reply queue at"):
         channel.queue_declare(name, exclusive=True, auto_delete=True, arguments=REPLY_ARGUMENTS)
+
+
+def declare_ends_queue(channel: BlockingChannel, name: names.QueueName) -> None:
+    """Makes the queue by which one worker hears others: its connection's own, and gone with it.
+
+    Raises `NameRefused`, `BrokerRefused` when this account may not.
+    """
+    names.parse_ends_queue(name)
+    with _refusals("make a worker's queue at"):
+        channel.queue_declare(name, exclusive=True, auto_delete=True, arguments=ENDS_ARGUMENTS)
 
 
 def definitions() -> dict[str, Any]:

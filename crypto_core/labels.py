@@ -72,6 +72,8 @@ MAILBOX: Final = "smr/1 mailbox"
 MAILBOX_ENTRY: Final = "smr/1 mailbox entry"
 MAILBOX_ROUTING: Final = "smr/1 mailbox routing"
 MAILBOX_HEAD: Final = "smr/1 mailbox head"
+CHAIN_ENDS: Final = "smr/1 chain ends"
+CHAIN_ENDS_KEY: Final = "smr/1 chain ends key"
 DELETION: Final = "smr/1 deletion"
 TOMBSTONE: Final = "smr/1 tombstone"
 

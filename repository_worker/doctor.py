@@ -96,7 +96,15 @@ class Doctor:
             not allowed,
             f"it may also {', '.join(allowed)}"
             if allowed
-            else "may not declare, publish commands or read dead letters",
+            else "may not declare queues of others, publish commands or read dead letters",
+            action,
+        )
+        queue = names.ends_queue(secrets.token_bytes(names.RANDOM_BYTES))
+        hears = not _refused(connection, lambda channel: channel.queue_declare(queue, exclusive=True, auto_delete=True))
+        self._note(
+            "workers hear where mailboxes end",
+            hears,
+            "the workers' account may declare queues for it" if hears else "each letter costs a query more",
             action,
         )
 

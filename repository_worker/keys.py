@@ -103,6 +103,11 @@ class RepositoryKeystore:
         """What second shares are sealed under in the database (32 bytes). New keys leave it as it is."""
         return suite.expand(self.wrapping_secret, suite.SECRET_BYTES, labels.STORED_SHARE)
 
+    @property
+    def ends_key(self) -> bytes:
+        """What workers know each other by when they tell where chains end (32 bytes). New keys leave it as it is."""
+        return suite.expand(self.wrapping_secret, suite.SECRET_BYTES, labels.CHAIN_ENDS_KEY)
+
 
 @dataclass(frozen=True, slots=True)
 class Home:

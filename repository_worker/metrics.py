@@ -74,6 +74,12 @@ class Metrics:
         self.hints = Counter(
             "smr_hints", "Clients told that their mailbox grew, so that they look at once.", registry=self.registry
         )
+        self.ends_heard = Counter(
+            "smr_ends_heard",
+            "Messages of other workers about where mailboxes end, by outcome (ok, or refused: none of theirs).",
+            ["outcome"],
+            registry=self.registry,
+        )
         self._held = Gauge(
             "smr_messages_held", "Messages taken from the broker and not yet acknowledged.", registry=self.registry
         )

@@ -16,9 +16,10 @@ The order of the checks on a command, each with what follows when it fails:
 Messages come in batches: each stage (`metrics.Stage`: decode, verify, open, decide, look, store, seal) is done for the
 whole batch, so that a batch costs one look at the counters and one commit, and what its commands ask is asked at once
 for all that ask the same. A used counter or a closed session says more than a handler that refuses: nothing is refused
-or stored before it was looked for, with the letters that the command reads or after it was decided. A question that is
-answered changes nothing and uses no counter, so nothing is looked for; its session is open, or was within
-`memory.NEWS_SECONDS`. What may take long leaves the batch and is handled alone; what fails ends alone.
+before it was looked for, with the letters that the command reads or after it was decided. For letters and whatever
+else is `effects.CHECKED_WHEN_STORED` the storage sees to their counters. A question that is answered changes nothing
+and uses no counter, so nothing is looked for; its session is open, or was within `memory.NEWS_SECONDS`, and so is that
+of a letter. What may take long leaves the batch and is handled alone; what fails ends alone.
 
 A refusal is signed and sealed as every reply. The reply goes out only when the effect is stored. When the storage is
 down, StorageUnavailable passes through: the caller keeps the message and brings it again. A fault of our own in a

@@ -1,8 +1,8 @@
 """Sessions as a worker finds them: sealed records from the storage, opened, and kept in memory for a short time.
 
-A closed session stores nothing more from that moment on: with the counter of a command that changes something a worker
-also reads whether its session was closed. Questions may still be answered to it by workers that have its record in
-memory, for `storage.memory.NEWS_SECONDS` at most.
+The worker that closes a session knows it no more from that moment on; others that have its record in memory hear of it
+within `storage.memory.NEWS_SECONDS`. Until then they may answer its questions, and store its letters, receipts, choices
+and deletions where no look at the counters precedes them. With every other change they read whether it was closed.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pki.fetchers import HttpFetcher
 from pki.revocation import REFRESH_PAUSE, CollectionPolicy, Refreshed, Refresher, RevocationCache
 from pki.trust_store import TrustStore
 from pki.validator import IdentityValidator
+from repository_worker.ends import Ends
 from repository_worker.epochs import Epochs
 from repository_worker.errors import HomeError, StorageError, StorageUnavailable
 from repository_worker.health import Health, HealthServer
@@ -61,7 +62,8 @@ def run(
     stamper = Stamper(RepositoryId(opened.repository), authority, storage) if authority else None
     pipeline = build_pipeline(settings, opened, storage, ring, metrics, watchers, stamper)
     name = f"smr-worker {os.getpid()}"
-    consumer = Consumer(settings.broker(), pipeline, storage.probe, metrics, settings.consumer(name))
+    ends = Ends(RepositoryId(opened.repository), opened.ends_key, storage, metrics)
+    consumer = Consumer(settings.broker(), pipeline, storage.probe, metrics, settings.consumer(name), ends)
     ended = threading.Event()
 
     def stop() -> None:
@@ -93,6 +95,7 @@ def run(
         ending.enter_context(start_refresher(settings))
         _await_schema(operations, storage, ended)
         ending.enter_context(watchers)
+        ending.enter_context(ends)
         consumer.run(on_ready=ready)
 
 

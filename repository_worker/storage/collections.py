@@ -12,7 +12,7 @@
     tokens         the time stamp of each tree, by its root (`_id`)
     blocks         whose letters (`author`) the owner of a mailbox does not want
     watches        which reply queues get a hint when a mailbox grows, and until when
-    news           how often something changed that workers remember (`memory`)
+    news           how often something changed that workers remember (`memory`), and by which queues they hear
 
 A document of `accepted` holds everything that one command makes visible, so that it appears whole or not at all
 without a transaction:
@@ -262,5 +262,14 @@ COLLECTIONS: Final = (
         {"session": _BINARY, "place": _NUMBER, "mailbox": _BINARY, "queue": _STRING, "expires": _DATE},
         (_unique("watch", "session", "place"), _expiry(0)),
     ),
-    Collection(NEWS, {"count": _NUMBER, "closed": _BINARIES}, (), frozenset({"closed"})),
+    Collection(
+        NEWS,
+        {
+            "count": _NUMBER,
+            "closed": _BINARIES,
+            "listeners": _array(_object({"queue": _STRING, "until": _DATE})),
+        },
+        (),
+        frozenset({"closed", "listeners"}),
+    ),
 )

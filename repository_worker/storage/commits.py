@@ -1,9 +1,10 @@
 """Letters, receipts, choices and tombstones into the database: as many as come together, in one insertion.
 
-    look for newer entries ── number and hash ── insert in order ──▶ done
-    and used counters                                 │
-             ▲                                        │
-             └── somebody else took a number ◀────────┘ what stands before that stays; the rest again
+    what is remembered ───────┬── number and hash ── insert in order ──▶ done
+    or, after a meeting, what │                           │
+    a look finds of newer entries and used counters       │
+             ▲                                            │
+             └── somebody else took a number ◀────────────┘ what stands before that stays; the rest again
 
 One insertion is one journalled write of a majority, however many letters it holds. The database itself keeps the rules,
 by its unique indexes, whoever else writes at the same moment:
@@ -12,6 +13,8 @@ by its unique indexes, whoever else writes at the same moment:
   further is written, and no number of a mailbox stands without those before it.
 - Numbers follow entries that a majority holds. A change of primary can therefore not take away what an entry follows.
 - What is there already (the same object, or its counter) is looked at by itself, and the others go on.
+- A look finds nothing that these rules do not hold by themselves, but for sessions that were closed: of these a worker
+  hears within `memory.NEWS_SECONDS`. So it is left out as long as insertions meet nobody without it.
 - When the end of an insertion is not known, everything in it may be brought again: it finds what it left.
 """
 
@@ -61,6 +64,11 @@ MEETINGS: Final = 40
 #: Meetings after which a pause is made, so that two workers do not meet for ever.
 MEETINGS_AT_ONCE: Final = 3
 PAUSE_SECONDS_MAX: Final = 0.02
+#: So many batches look first after one that did not and met somebody, and twice as many after each further one.
+LOOKS_MIN: Final = 2
+LOOKS_MAX: Final = 64
+#: Batches of so many changes meet others as seldom as a lone one does.
+SMALL_BATCH: Final = 3
 #: What goes into one insertion; bytes. The driver would divide more than 48 MB, and the second part would not wait for
 #: a majority to hold the first.
 INSERTION_BYTES: Final = 16 * MIB
@@ -151,6 +159,26 @@ class _Batch:
         return self._ends
 
 
+class _Luck:
+    """Whether batches of one kind are worth storing without a look: they are until one meets somebody, for a while."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+        self._left = 0
+
+    def holds(self) -> bool:
+        """Asked once for each batch."""
+        if self._left:
+            self._left -= 1
+            return False
+        return True
+
+    def note(self, *, met: bool) -> None:
+        """Whether the batch met somebody."""
+        self._looks = min(max(2 * self._looks, LOOKS_MIN), LOOKS_MAX) if met else 0
+        self._left = self._looks
+
+
 class Commits:
     """Stores batches. Thread-safe; batches of one process take turns, since two of them would only meet."""
 
@@ -172,6 +200,7 @@ class Commits:
         self._deletions = Deletions(database)
         self._quota = quota
         self._turn = threading.Lock()
+        self._small, self._large = _Luck(), _Luck()
 
     def mark_read(self, marks: Sequence[tuple[MarkRead, CounterRecord]]) -> list[Outcome | StorageError]:
         """Marks letters as read, each with the envelope that read it; gives each one's end, in their order.
@@ -260,16 +289,38 @@ class Commits:
                 with contextlib.suppress(PyMongoError):
                     self._uploads.mark_sent(routing.author, routing.letter)
 
+    def _try(self, batch: _Batch, session: ClientSession) -> None:
+        """Stores behind what is remembered, as far as nobody was faster. Whatever else happens, a look tells why."""
+        luck = self._small if len(batch.waiting) <= SMALL_BATCH else self._large
+        tips = self._heads.remembered(batch.owners) if luck.holds() else None
+        if tips is None:
+            return
+        numbering = Numbering(self._repository, tips, self._quota)
+        try:
+            numbered = [_Numbered(each, *numbering.place(each.placing)) for each in batch.waiting]
+        except StorageError:
+            return  # such as a mailbox that was full
+        if sum(each.waiting.placing.size for each in numbered) > INSERTION_BYTES:
+            return
+        refused = self._insert(numbered, session)
+        luck.note(met=refused is not None and refused.meeting)
+        self._end_stored(batch, numbered[: refused.number] if refused else numbered)
+
+    def _end_stored(self, batch: _Batch, stored: Sequence[_Numbered]) -> None:
+        for each in stored:
+            batch.end(each.waiting, Outcome(entries=each.placed, choice=each.waiting.choice))
+        self._heads.made({owner: tip for each in stored for owner, tip in each.tips.items()})
+
     def _work(self, batch: _Batch, session: ClientSession) -> None:
+        self._try(batch, session)
+        if not batch.waiting:
+            return
         meetings = 0
         tips = self._look(batch, session)
         while batch.waiting:
             numbered = self._number(batch, tips, session)
             refused = self._insert(numbered, session)
-            stored = numbered[: refused.number] if refused else numbered
-            for each in stored:
-                batch.end(each.waiting, Outcome(entries=each.placed, choice=each.waiting.choice))
-            self._heads.learn({owner: tip for each in stored for owner, tip in each.tips.items()})
+            self._end_stored(batch, numbered[: refused.number] if refused else numbered)
             if refused is not None and not refused.meeting:
                 waiting = numbered[refused.number].waiting
                 batch.end(waiting, self._settle(refused, waiting, session))

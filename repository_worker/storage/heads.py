@@ -2,16 +2,18 @@
 
 A worker remembers the ends that it saw and asks only for what is newer: one query for all mailboxes of a batch. What it
 remembers may be old, since others write too, but never wrong: only what a majority of the database's members holds is
-remembered, and chains only grow. For a mailbox that it has not seen it begins at the hint in `mailboxes`, which is
-written now and then, without waiting, by whoever extends the chain.
+remembered, and chains only grow. Other workers tell what they have made (`repository_worker.ends`), so that it is
+seldom old. For a mailbox that it has not seen it begins at the hint in `mailboxes`, which is written now and then,
+without waiting, by whoever extends the chain.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from crypto_core.ids import Digest, UserId
+from crypto_core.ids import Digest, Milliseconds, UserId
 from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.chains import Tip
@@ -34,7 +36,15 @@ REMEMBERED: Final = 20_000
 HINT_EVERY: Final = 32
 #: Newer objects that are read at once.
 NEWER: Final = 1_000
+#: Ends that are told to other workers at once; of more none is told, and whoever needs them looks.
+TOLD: Final = 512
+#: How far the clocks of workers may be apart, for one to believe what another tells; milliseconds.
+TOLD_SKEW_MS: Final = 5_000
 _FIELDS: Final[Document] = {**documents.USED_FIELDS, "entries": 1, "time": 1}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +58,18 @@ class _Known:
 class Heads:
     """The ends of chains. Thread-safe. Methods that ask the database raise PyMongoError."""
 
-    def __init__(self, database: Database[Document], remembered: int = REMEMBERED) -> None:
+    def __init__(
+        self, database: Database[Document], remembered: int = REMEMBERED, clock: Callable[[], int] = _now_ms
+    ) -> None:
         self._accepted = database[names.ACCEPTED]
         self._mailboxes = database[names.MAILBOXES]
         self._hints = self._mailboxes.with_options(write_concern=WriteConcern(w=0))
         self._remembered = remembered
         self._lock = threading.Lock()
         self._known: OrderedDict[UserId, _Known] = OrderedDict()
+        self._made: dict[UserId, Tip] = {}
+        self._clock = clock
+        self._since = clock()
 
     def known(self, owners: Iterable[UserId], session: ClientSession | None = None) -> dict[UserId, Tip]:
         """Entries that these chains have reached at least; nothing for those who have no mailbox."""
@@ -66,6 +81,11 @@ class Heads:
             self._remember(hints, hinted=True)
             found.update(hints)
         return found
+
+    def remembered(self, owners: Collection[UserId]) -> dict[UserId, Tip] | None:
+        """Where these chains ended when this worker last saw or heard it; None when it does not know of all of them."""
+        found = self._recall(owners)
+        return found if len(found) == len(owners) else None
 
     def ends(self, owners: Iterable[UserId], session: ClientSession | None = None) -> dict[UserId, Tip]:
         """Where these chains end now; nothing for those who have no mailbox."""
@@ -106,10 +126,37 @@ class Heads:
             with contextlib.suppress(PyMongoError):
                 self._hints.bulk_write(updates, ordered=False)
 
+    def made(self, tips: Mapping[UserId, Tip]) -> None:
+        """The same of entries that this worker has made, which others do not know of yet."""
+        self.learn(tips)
+        with self._lock:
+            self._made.update(tips)
+            if len(self._made) > TOLD:
+                self._made.clear()
+
+    def take_made(self) -> dict[UserId, Tip]:
+        """What is to be told to other workers: each end once."""
+        with self._lock:
+            made, self._made = self._made, {}
+        return made
+
+    def hear(self, tips: Mapping[UserId, Tip], told: Milliseconds) -> None:
+        """What another worker has made, and a majority holds; `told`: when it said so, by its clock.
+
+        Whatever may be from before this worker began, or from before the database was away, is passed over: it may be
+        about entries that a backup does not have. Of the rest an older one changes nothing, since chains only grow.
+        """
+        now = self._clock()
+        with self._lock:
+            if abs(now - told) <= TOLD_SKEW_MS <= told - self._since:
+                self._add(tips)
+
     def forget(self) -> None:
         """Whatever was remembered: the database was away, and may have come back older (from a backup)."""
         with self._lock:
             self._known.clear()
+            self._made.clear()
+            self._since = self._clock()
 
     def _hinted(self, owners: Iterable[UserId], session: ClientSession | None) -> dict[UserId, Tip]:
         query = {"mailbox": {"$in": sorted(owners)}}
@@ -138,9 +185,21 @@ class Heads:
                     due[owner], told = tip, tip.number
                 self._known[owner] = _Known(tip, told)
                 self._known.move_to_end(owner)
-            while len(self._known) > self._remembered:
-                self._known.popitem(last=False)
+            self._forget_oldest()
         return due
+
+    def _add(self, tips: Mapping[UserId, Tip]) -> None:
+        """Remembers what was heard, if newer. Whoever made it has written the hint where one was due."""
+        for owner, tip in tips.items():
+            known = self._known.get(owner)
+            if known is None or known.tip.number < tip.number:
+                self._known[owner] = _Known(tip, known.hinted if known else tip.number)
+                self._known.move_to_end(owner)
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        while len(self._known) > self._remembered:
+            self._known.popitem(last=False)
 
 
 def newer(tips: Mapping[UserId, Tip]) -> Document:

@@ -265,7 +265,7 @@ class Storage(ReadView, Rates, Protocol):
     def commit(self, change: Change) -> Outcome:
         """Applies a change. Raises CounterUsed, Conflict, MailboxFull, UploadsFull, StorageUnavailable.
 
-        For effects that are `effects.CHECKED_WHEN_STORED` it also raises SessionClosed.
+        For effects that are `effects.CHECKED_WHEN_STORED` it also raises SessionClosed, where it looked for that.
 
         The same change again has no second effect, and the same outcome.
         """

@@ -10,6 +10,7 @@ no answer is older than `MEMORY_SECONDS`, and no session than `sessions.CACHE_SE
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -18,6 +19,8 @@ from typing import Any, Final, Generic, TypeVar
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from broker_config.errors import NameRefused
+from broker_config.names import QueueName, parse_ends_queue
 from crypto_core.ids import SessionId
 from repository_worker.storage import collections as names
 from repository_worker.storage.interface import Closed
@@ -32,6 +35,7 @@ REMEMBERED: Final = 50_000
 CLOSED_SESSIONS: Final = 256
 _PEOPLE: Final = {"_id": "people"}
 _SESSIONS: Final = {"_id": "sessions"}
+_LISTENERS: Final = {"_id": "listeners"}
 
 Monotonic = Callable[[], float]
 Key = TypeVar("Key", bound=Hashable)
@@ -47,6 +51,7 @@ class News:
         self._lock = threading.Lock()
         self._count = 0
         self._closed = Closed(0, ())
+        self._listeners: tuple[QueueName, ...] = ()
         self._fresh_until = 0.0
 
     def count(self) -> int:
@@ -63,6 +68,23 @@ class News:
         more, named = known.count - since, known.sessions or ()
         return Closed(known.count, named[-more:] if 0 < more <= len(named) else None)
 
+    @property
+    def listeners(self) -> tuple[QueueName, ...]:
+        """The queues of workers that hear where chains end, as they were when there was reason to ask last."""
+        return self._listeners
+
+    def note_listener(self, queue: QueueName, seconds: float) -> None:
+        """Notes such a queue, for so long by the database's clock, and forgets those whose time is over."""
+        others = {
+            "$filter": {
+                "input": {"$ifNull": ["$listeners", []]},
+                "cond": {"$and": [{"$gt": ["$$this.until", "$$NOW"]}, {"$ne": ["$$this.queue", queue]}]},
+            }
+        }
+        own = {"queue": queue, "until": {"$add": ["$$NOW", int(seconds * 1000)]}}
+        noted = {"count": {"$ifNull": ["$count", 0]}, "listeners": {"$concatArrays": [others, [own]]}}
+        self._collection.update_one(_LISTENERS, [{"$set": noted}], upsert=True)
+
     def announce(self, session: ClientSession) -> None:
         """Counts one change of people more, in its transaction."""
         self._collection.update_one(_PEOPLE, {"$inc": {"count": 1}}, upsert=True, session=session)
@@ -77,11 +99,22 @@ class News:
         if now < self._fresh_until:
             return
         found = {each["_id"]: each for each in self._collection.find()}
-        people, sessions = (found.get(key["_id"], {}) for key in (_PEOPLE, _SESSIONS))
+        people, sessions, listeners = (found.get(key["_id"], {}) for key in (_PEOPLE, _SESSIONS, _LISTENERS))
+        queues = _queues(listeners.get("listeners", ()))
         named = tuple(SessionId(bytes(each)) for each in sessions.get("closed", ()))
         closed = Closed(int(sessions.get("count", 0)), named)
         with self._lock:
             self._count, self._closed, self._fresh_until = int(people.get("count", 0)), closed, now + NEWS_SECONDS
+            self._listeners = queues
+
+
+def _queues(found: Iterable[Mapping[str, Any]]) -> tuple[QueueName, ...]:
+    """Those names that are of such queues: who writes the database has nobody told by another one."""
+    queues: list[QueueName] = []
+    for each in found:
+        with contextlib.suppress(NameRefused):
+            queues.append(parse_ends_queue(each["queue"]))
+    return tuple(queues)
 
 
 class Memory(Generic[Key, Answer]):

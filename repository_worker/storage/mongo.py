@@ -12,7 +12,7 @@ import copy
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 import pymongo
@@ -21,6 +21,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from broker_config.names import QueueName
 from crypto_core import mailbox as chain
 from crypto_core import moments, suite
 from crypto_core.commands import Person
@@ -52,7 +53,7 @@ from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.asked import Asked
 from repository_worker.storage.blocks import Blocks
-from repository_worker.storage.chains import DEFAULT_QUOTA, Quota
+from repository_worker.storage.chains import DEFAULT_QUOTA, Quota, Tip
 from repository_worker.storage.commits import Commits
 from repository_worker.storage.driver import (
     DURABLE,
@@ -213,6 +214,22 @@ class MongoStorage:
         if found is None:
             raise StorageError("the database made a counter and did not show it")
         return int(found["count"])
+
+    # --- what workers tell each other --------------------------------------------------------------------------------
+
+    def ends_made(self) -> dict[UserId, Tip]:
+        """As `ends.EndsStore` says, and so do the next three."""
+        return self._heads.take_made()
+
+    def ends_heard(self, tips: Mapping[UserId, Tip], told: Milliseconds) -> None:
+        self._heads.hear(tips, told)
+
+    def listeners(self) -> tuple[QueueName, ...]:
+        return self._news.listeners
+
+    def note_listener(self, queue: QueueName, seconds: float) -> None:
+        with wrapped():
+            self._news.note_listener(queue, seconds)
 
     # --- people --------------------------------------------------------------------------------------------------
 

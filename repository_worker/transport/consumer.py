@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import queue
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,9 +38,10 @@ import pika
 import pika.exceptions
 import structlog
 
-from broker_config import limits, names
+from broker_config import limits, names, topology
 from broker_config.connection import ConnectionSettings, connect
-from broker_config.errors import BrokerError
+from broker_config.errors import BrokerError, BrokerRefused
+from repository_worker.ends import Ends
 from repository_worker.errors import StorageUnavailable
 from repository_worker.metrics import Metrics, Stage
 from repository_worker.pipeline import Handled, Message, Pipeline, Verdict
@@ -103,6 +105,8 @@ class _Link:
         self.connection = connection
         self.channel = channel
         self.open = True
+        #: What this worker tells and hears goes by a channel of its own, which the broker may close.
+        self.ends: BlockingChannel | None = None
         #: Everything that is not acknowledged, and of it what nobody has begun.
         self.held: set[int] = set()
         self.taken: list[_Delivery] = []
@@ -118,14 +122,16 @@ class Consumer:
         probe: Callable[[], None],
         metrics: Metrics,
         settings: ConsumerSettings | None = None,
+        ends: Ends | None = None,
     ) -> None:
-        """`probe` raises StorageUnavailable until the database is back."""
+        """`probe` raises StorageUnavailable until the database is back. Without `ends` no other worker is told."""
         headers.install()
         self._broker = broker
         self._pipeline = pipeline
         self._probe = probe
         self._metrics = metrics
         self._settings = settings or ConsumerSettings()
+        self._ends = ends
         self._behind: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
         self._aside: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
         self._large: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
@@ -176,6 +182,7 @@ class Consumer:
         link = _Link(connection, connection.channel())
         self._metrics.hold(lambda: len(link.held))
         try:
+            self._listen(link)
             link.channel.basic_qos(prefetch_count=self._settings.prefetch)
             consumer = link.channel.basic_consume(names.COMMANDS_QUEUE, partial(self._take, link))
             self._log.info("consuming")
@@ -193,6 +200,24 @@ class Consumer:
             link.open = False
             link.held.clear()
             _close(connection)
+
+    def _listen(self, link: _Link) -> None:
+        """Has this worker hear where others' chains end. Where its account may not, it goes on without."""
+        if self._ends is None:
+            return
+        channel, queue = link.connection.channel(), names.ends_queue(secrets.token_bytes(names.RANDOM_BYTES))
+        try:
+            topology.declare_ends_queue(channel, queue)
+        except BrokerRefused as error:
+            self._log.warning("other workers are neither told nor heard", error=str(error))
+            return
+        channel.basic_consume(queue, self._hear, auto_ack=True, exclusive=True)
+        link.ends = channel
+        self._ends.listen(queue)
+
+    def _hear(self, _channel: BlockingChannel, _method: Any, _properties: pika.BasicProperties, body: bytes) -> None:
+        if self._ends is not None:
+            self._ends.hear(body)
 
     def _take(
         self, link: _Link, _channel: BlockingChannel, method: Any, properties: pika.BasicProperties, body: bytes
@@ -229,6 +254,7 @@ class Consumer:
         if ends:
             with self._metrics.stage(Stage.PUBLISH), joined(link.connection):
                 self._publish(link, ends)
+                self._tell(link)
 
     def _publish(self, link: _Link, ends: Sequence[tuple[_Delivery, Handled | None]]) -> None:
         done: set[int] = set()
@@ -252,6 +278,12 @@ class Consumer:
         for each in queues:
             link.channel.basic_publish("", each, b"", pika.BasicProperties(delivery_mode=_TRANSIENT))
             self._metrics.hints.inc()
+
+    def _tell(self, link: _Link) -> None:
+        """Other workers, of the chains that were extended. After everything else, and whether or not anybody hears."""
+        if self._ends is not None and link.ends is not None and link.ends.is_open:
+            for queue, message in self._ends.due():
+                link.ends.basic_publish("", queue, message, pika.BasicProperties(delivery_mode=_TRANSIENT))
 
     def _reply(self, link: _Link, delivery: _Delivery, handled: Handled) -> None:
         if handled.reply is None:

@@ -135,6 +135,19 @@ class TestClient:
         victim_channel.queue_delete(queue)
         refused(channel.queue_declare, queue, exclusive=True)
 
+    def test_what_workers_tell_each_other_is_neither_heard_nor_said(self, client, broker, corner):
+        channel, _ = client
+        queue = names.ends_queue(secrets.token_bytes(names.RANDOM_BYTES))
+        refused(channel.connection.channel().queue_declare, queue, exclusive=True)
+        with connect(broker.settings("smr-worker", vhost=corner)) as connection:
+            topology.declare_ends_queue(connection.channel(), queue)
+            trying = channel.connection.channel()
+            trying.confirm_delivery()
+            refused(trying.basic_publish, "", queue, b"forged")
+            for attempt in ("basic_get", "queue_purge", "queue_delete"):
+                with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+                    getattr(channel.connection.channel(), attempt)(queue)
+
     def test_a_message_in_the_name_of_another_account_is_refused(self, client, broker, corner):
         channel, _ = client
         for other in (names.client_account(installation()), "smr-worker", "smr-admin"):
@@ -198,6 +211,7 @@ class TestWorker:
         refused(worker.channel().queue_delete, COMMANDS_QUEUE)
         refused(worker.channel().exchange_delete, COMMANDS_EXCHANGE)
         refused(worker.channel().queue_declare, "smr.mine")
+        refused(worker.channel().queue_declare, "smr.ends.mine")
         refused(worker.channel().queue_bind, COMMANDS_QUEUE, "amq.fanout")
         refused(worker.channel().basic_get, DEAD_LETTER_QUEUE)
 

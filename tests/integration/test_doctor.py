@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def test_a_workers_account_that_may_too_much(examine, stack):
     try:
         (detail,) = examine().values()
         assert detail == "it may also declare queues, read dead letters, publish commands"
+    finally:
+        administration.permit("smr-worker", stack.vhost, worker_permissions())
+
+
+def test_a_workers_account_that_cannot_hear_others(examine, stack):
+    administration = stack.broker.administration()
+    administration.permit("smr-worker", stack.vhost, replace(worker_permissions(), configure="^$"))
+    try:
+        assert examine() == {"workers hear where mailboxes end": "each letter costs a query more"}
     finally:
         administration.permit("smr-worker", stack.vhost, worker_permissions())
 

@@ -124,6 +124,12 @@ def storage(open_storage, watch):
     return made
 
 
+@pytest.fixture
+def look_first(monkeypatch) -> None:
+    """Has every batch preceded by a look, as after a meeting."""
+    monkeypatch.setattr(commits._Luck, "holds", lambda self: False)
+
+
 def letter(to=JOAO, sender=MARIA, body: bytes | None = None, now: int = NOW) -> StoreLetter:
     written = make_draft(to, sender=sender, letter_id=new_letter_id())
     made = seal_letter(written, b"a CMS signature", public_of(to, sender))
@@ -150,7 +156,13 @@ def failing(database, **how):
 
 
 class TestWhatItCosts:
-    def test_a_batch_is_one_look_and_one_insertion(self, storage, watch):
+    def test_a_batch_behind_what_is_remembered_is_one_insertion(self, storage, watch):
+        outcomes = storage.commit_all(letters(1)) + storage.commit_all(letters(16, first=20))
+        assert all(isinstance(each, Outcome) for each in outcomes)
+        assert watch.names == ["insert", "insert"]
+
+    @pytest.mark.usefixtures("look_first")
+    def test_a_batch_that_looks_is_one_look_and_one_insertion(self, storage, watch):
         outcomes = storage.commit_all(letters(16))
         assert all(isinstance(each, Outcome) for each in outcomes)
         assert watch.names == ["find", "insert"]
@@ -161,6 +173,7 @@ class TestWhatItCosts:
         assert insertion["ordered"] is True
         assert insertion["writeConcern"] == {"w": "majority", "j": True}
 
+    @pytest.mark.usefixtures("look_first")
     def test_numbers_follow_what_a_majority_holds(self, storage, watch):
         storage.commit_all(letters(1))
         (look,) = [command for name, command in watch.started_ if name == "find"]
@@ -338,6 +351,7 @@ class TestTwoWorkers:
         assert len(chain(storage, BRUNO)) == 120
         assert len(chain(storage, MARIA)) == len(chain(storage, JOAO)) == 60
 
+    @pytest.mark.usefixtures("look_first")
     def test_what_stands_before_a_meeting_stays_and_the_rest_follows(self, storage, open_storage, watch, monkeypatch):
         """Another worker takes João's next number between look and insertion."""
         other, theirs = open_storage(), letters(1, first=500, sender=JOAO)
@@ -366,6 +380,7 @@ class TestTwoWorkers:
 
         monkeypatch.setattr(storage._heads, "look", look_and_then)
 
+    @pytest.mark.usefixtures("look_first")
     def test_who_always_loses_gives_back_and_nothing_is_lost(self, storage, open_storage, monkeypatch):
         other, used = open_storage(), iter(range(500, 10_000))
         monkeypatch.setattr(commits, "MEETINGS", 5)
@@ -383,6 +398,7 @@ class TestTwoWorkers:
         assert [type(each) for each in storage.commit_all(ours)] == [Outcome] * 2
         assert len(chain(storage, JOAO)) == 7
 
+    @pytest.mark.usefixtures("look_first")
     def test_the_same_letter_at_the_same_moment(self, storage, open_storage, monkeypatch):
         other, ours = open_storage(), letters(3)
         self.meet(storage, monkeypatch, lambda: other.commit_all(ours[1:2]))
@@ -390,6 +406,7 @@ class TestTwoWorkers:
         assert [storage.status(MARIA, id_of(each)).acceptance for each in ours] == [each.entries for each in outcomes]
         assert len(chain(storage, JOAO)) == 3
 
+    @pytest.mark.usefixtures("look_first")
     def test_another_envelope_took_the_counter_at_the_same_moment(self, storage, open_storage, monkeypatch):
         other, ours = open_storage(), letters(3)
         thief = Change(letter(BRUNO), replace(ours[1].counter, request_hash=suite.sha256(b"another")))
@@ -403,6 +420,89 @@ class TestTwoWorkers:
         other.commit_all([Change(letter(now=NOW + 5_000), counter(10))])
         (outcome,) = storage.commit_all([Change(letter(now=NOW), counter(11))])
         assert outcome.entries[0].entry.time == NOW + 5_000
+
+
+class TestWithoutALook:
+    """What a worker remembers may be old: the database's own rules hold, and a look tells what is newer."""
+
+    def test_who_meets_somebody_looks_and_goes_on_looking_for_a_while(self, storage, open_storage, watch):
+        open_storage().commit_all(letters(1, first=500, sender=BRUNO))
+        (outcome,) = storage.commit_all(letters(1))
+        assert outcome.entries[1].entry.number == 2
+        assert watch.names == ["insert", "find", "insert"]
+        watch.started_.clear()
+        for number in range(commits.LOOKS_MIN + 1):
+            storage.commit_all(letters(1, first=20 + number))
+        assert watch.names == ["find", "insert"] * commits.LOOKS_MIN + ["insert"]
+        assert len(chain(storage, JOAO)) == commits.LOOKS_MIN + 3
+
+    def test_what_stands_before_the_meeting_stays(self, storage, open_storage, watch):
+        open_storage().commit_all(letters(1, first=500, sender=JOAO, to=JOAO))
+        outcomes = storage.commit_all([*letters(2, to=BRUNO), *letters(3, first=20)])
+        assert [each.entries[1].entry.number for each in outcomes] == [1, 2, 3, 4, 5]
+        insertions = [command for name, command in watch.started_ if name == "insert"]
+        assert [len(each["documents"]) for each in insertions] == [5, 3]
+
+    def test_the_pauses_grow_while_it_meets_and_end_when_it_does_not(self):
+        luck = commits._Luck()
+
+        def looks() -> int:
+            for number in range(2 * commits.LOOKS_MAX):
+                if luck.holds():
+                    return number
+            raise AssertionError("it never tries again")
+
+        pauses = []
+        for _ in range(8):
+            pauses.append(looks())
+            luck.note(met=True)
+        assert pauses == [0, 2, 4, 8, 16, 32, 64, 64]
+        assert looks() == commits.LOOKS_MAX
+        luck.note(met=False)
+        assert looks() == 0
+
+    def test_a_used_counter_and_a_letter_that_is_there(self, storage, open_storage):
+        other, (first, second) = open_storage(), letters(2)
+        stored = other.commit_all([first, second])
+        storage.ends_heard(other.ends_made(), told(storage))
+        thief = Change(letter(BRUNO), replace(first.counter, request_hash=suite.sha256(b"another")))
+        ends = storage.commit_all([thief, second, *letters(1, first=20)])
+        assert [type(each) for each in ends] == [CounterUsed, Outcome, Outcome]
+        assert ends[1] == stored[1]
+        assert len(chain(storage, JOAO)) == 3
+
+    def test_a_mailbox_that_was_full_is_looked_at(self, open_storage, storage):
+        narrow = open_storage(quota=Quota(entries=1))
+        narrow.unregistered((MARIA, JOAO, BRUNO))
+        (first,) = letters(1)
+        outcome = narrow.commit(first)
+        assert narrow.commit(first) == outcome
+        assert isinstance(narrow.commit_all(letters(1, first=20))[0], MailboxFull)
+
+    def test_what_another_worker_tells_spares_the_look(self, storage, open_storage, watch):
+        other = open_storage()
+        for number in range(3):
+            other.commit_all(letters(1, first=500 + number))
+            storage.ends_heard(other.ends_made(), told(storage))
+            storage.commit_all(letters(1, first=20 + number))
+            other.ends_heard(storage.ends_made(), told(other))
+        assert watch.names == ["insert"] * 3
+        assert len(chain(storage, JOAO)) == 6
+
+    def test_each_end_is_told_once_and_a_flood_of_them_not_at_all(self, storage, monkeypatch):
+        storage.commit_all(letters(2))
+        (maria, joao) = chain(storage, MARIA)[-1], chain(storage, JOAO)[-1]
+        assert {owner: tip.hash for owner, tip in storage.ends_made().items()} == {MARIA: maria.hash, JOAO: joao.hash}
+        assert storage.ends_made() == {}
+        monkeypatch.setattr(heads, "TOLD", 1)
+        storage.commit_all(letters(1, first=20))
+        assert storage.ends_made() == {}
+
+
+def told(storage) -> Milliseconds:
+    """Now, for a storage that was opened long ago."""
+    storage._heads._since -= 10 * heads.TOLD_SKEW_MS
+    return Milliseconds(storage._heads._clock())
 
 
 class TestFailures:
@@ -542,6 +642,7 @@ class TestRepeats:
 
     def test_a_closed_session_stores_nothing_more(self, storage):
         storage.commit(Change(CloseSession(SESSION), counter(50)))
+        storage._heads.forget()  # so that it looks
         assert [type(each) for each in storage.commit_all(letters(2))] == [SessionClosed] * 2
         assert len(chain(storage, JOAO)) == 0
 
@@ -591,7 +692,7 @@ class TestBodies:
     def test_it_is_stored_before_anything_refers_to_it(self, storage, watch):
         change = Change(letter(body=self.LARGE), counter(10))
         storage.commit(change)
-        assert watch.names == ["update", "find", "insert"]
+        assert watch.names == ["update", "insert"]
         assert watch.started_[0][1]["writeConcern"] == {"w": "majority", "j": True}
 
     def test_it_is_there_once_however_often_it_comes(self, storage, database):

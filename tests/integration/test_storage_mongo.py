@@ -384,7 +384,7 @@ class TestBatches:
             Change(StoreReceipt(RECEIPT, MARIA, NOW), counter(21)),
         ]
         outcomes = storage.commit_all([*letters, *marks])
-        assert commands_sent == ["find", "insert", "update"]
+        assert commands_sent == ["insert", "update"]
         for change, outcome in zip(letters, outcomes, strict=False):
             letter = change.effect.letter.routing.letter
             assert outcome.entries == storage.status(MARIA, letter).acceptance
@@ -402,7 +402,7 @@ class TestBatches:
         one = list(commands_sent)
         commands_sent.clear()
         storage.commit_all(self.changes(16, first=20))
-        assert commands_sent == one[-len(commands_sent) :] == ["find", "insert"]
+        assert commands_sent == one[-len(commands_sent) :] == ["insert"]
 
     @pytest.mark.usefixtures("people")
     def test_what_fails_fails_alone(self, storage):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,22 +13,25 @@ from pymongo.collection import Collection
 
 from broker_config import names, topology
 from broker_config.connection import connect
+from broker_config.permissions import worker_permissions
 from crypto_core import commands, envelope, limits, mailbox, session, suite
 from crypto_core.commands import ErrorCode
 from crypto_core.deletion import SignedDeletion
 from crypto_core.documents import SignedDocument
 from crypto_core.errors import ProtocolError
-from crypto_core.ids import new_attachment_id, new_letter_id, new_nonce
+from crypto_core.ids import Digest, new_attachment_id, new_letter_id, new_nonce
 from crypto_core.stream import Shape
 from repository_worker import worker
+from repository_worker.ends import Ends
 from repository_worker.errors import StorageUnavailable
 from repository_worker.keys import Home
 from repository_worker.metrics import Metrics
 from repository_worker.pipeline import Handled, Message, Verdict
 from repository_worker.settings import Settings
 from repository_worker.stack import PrivateStack
-from repository_worker.storage.chains import Quota
+from repository_worker.storage.chains import Quota, Tip
 from repository_worker.transport.consumer import LARGE_BATCH_BYTES, LARGE_BYTES, Consumer, ConsumerSettings, _Link
+from tests.support.protocol import JOAO, REPOSITORY
 from tests.support.wire import Citizen, Wire, now_ms
 
 PATIENCE_SECONDS = 30.0
@@ -209,6 +213,30 @@ def test_a_session_that_was_closed_elsewhere_ends_in_the_batch(pipeline, people,
         deadline = time.monotonic() + PATIENCE_SECONDS
         while pipeline.handle_batch([question, question]) != [dead] * 2:
             assert time.monotonic() < deadline, "a closed session is answered for ever"
+
+
+def test_a_letter_in_a_session_that_was_closed_elsewhere_is_refused_after_a_second(pipeline, people, stack):
+    """Until then it may be stored without a look, and then it stands as every other."""
+    (maria, _), (_, other) = people
+    with Wire(stack.client_settings(), stack.descriptor) as wire:
+        wire.login(maria)
+        first = asked(wire, send(people))
+        assert pipeline.handle_batch([first[0]])[0].verdict is Verdict.DONE
+        wire.ask(commands.Close(), commands.CloseResult)
+        accepted, deadline = [], time.monotonic() + PATIENCE_SECONDS
+        while True:
+            late, begun = send(people), time.monotonic()
+            message, data, nonce = asked(wire, late)
+            (end,) = pipeline.handle_batch([message])
+            if end == Handled(Verdict.DEAD_LETTER):
+                break
+            accepted.append(wire.opened(end.reply.body, data, nonce, commands.SendResult).letter)
+            assert begun < deadline, "a closed session stores letters for ever"
+        for _ in range(2):
+            late = asked(wire, send(people))
+            assert pipeline.handle_batch([late[0]]) == [Handled(Verdict.DEAD_LETTER)]
+    entries = other.ask(commands.New(0), commands.BoxResult).entries
+    assert set(accepted) <= {each.entry.routing.letter for each in entries}
 
 
 def test_letters_are_read_under_no_used_counter_and_in_no_closed_session(pipeline, people, stack):
@@ -459,6 +487,81 @@ def test_what_is_large_is_handled_in_bounded_batches_of_its_own(vhost):
         running.join(PATIENCE_SECONDS)
     with connect(vhost.administrator()) as connection:
         assert connection.channel().queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count == 0
+
+
+class Told:
+    """What a storage knows of other workers: here all queues, and an end for each message that a worker handles."""
+
+    def __init__(self, queues: list[names.QueueName]) -> None:
+        self.queues = queues
+        self.made, self.heard = {}, {}
+
+    def ends_made(self):
+        made, self.made = self.made, {}
+        return made
+
+    def ends_heard(self, tips, told) -> None:
+        self.heard.update(tips)
+
+    def listeners(self):
+        return tuple(self.queues)
+
+    def note_listener(self, queue, seconds) -> None:
+        if queue not in self.queues:
+            self.queues.append(queue)
+
+
+class Making(Watched):
+    """Extends a mailbox with each message."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__()
+        self.told = told
+
+    def handle_batch(self, messages):
+        self.told.made = {JOAO: Tip(len(self.handled) + 1, Digest(b"h" * 32), 1, 1)}
+        return super().handle_batch(messages)
+
+
+def test_a_worker_tells_another_and_one_that_may_not_goes_on_without(vhost, broker):
+    queues, key = [], b"k" * 32
+    told, consumers, running = [], [], []
+
+    def start() -> None:
+        told.append(Told(queues))
+        ends = Ends(REPOSITORY, key, told[-1], Metrics())
+        making = Making(told[-1])
+        consumers.append(
+            (Consumer(vhost.worker(), making, making.probe, Metrics(), ends=ends), ends, making, threading.Event())
+        )
+        running.append(threading.Thread(target=consumers[-1][0].run, args=(consumers[-1][3].set,)))
+        running[-1].start()
+        assert consumers[-1][3].wait(PATIENCE_SECONDS)
+
+    def publish(body: bytes) -> None:
+        with connect(vhost.client()) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, body, mandatory=True)
+
+    administration = broker.administration()
+    try:
+        start()
+        start()
+        with consumers[0][1], consumers[1][1]:
+            consumers[0][2].wait_until(lambda: len(queues) == 2)
+        publish(b"1")
+        consumers[0][2].wait_until(lambda: [sorted(each.heard) for each in told] in ([[JOAO], []], [[], [JOAO]]))
+        administration.permit("smr-worker", vhost.vhost, replace(worker_permissions(), configure="^$"))
+        start()
+        consumers[2][2].wait_until(lambda: publish(b"2") or consumers[2][2].handled)
+        assert told[2].heard == {}
+    finally:
+        administration.permit("smr-worker", vhost.vhost, worker_permissions())
+        for consumer, *_ in consumers:
+            consumer.stop()
+        for each in running:
+            each.join(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("ended", ["consumer", "channel"])

@@ -93,6 +93,19 @@ def test_no_other_text_is_an_installation(hostile):
         names.reply_queue(hostile, bytes(16))
 
 
+def test_a_queue_of_a_worker_is_read_as_it_was_named_and_no_other_is():
+    made = names.ends_queue(bytes(range(16)))
+    assert names.parse_ends_queue(made) == made
+    assert re.search(names.ends_queue_pattern(), made)
+    reply = names.reply_queue(ALICE, bytes(16))
+    for other in (f"{made}x", f"x{made}", made[:-1], f"{made}\n", made.upper(), "smr.ends.", "smr.commands", "", reply):
+        with pytest.raises(NameRefused):
+            names.parse_ends_queue(other)
+    for random in (b"", bytes(15), bytes(17)):
+        with pytest.raises(NameRefused):
+            names.ends_queue(random)
+
+
 def test_the_pattern_of_one_installation_matches_no_queue_of_another():
     assert not re.search(names.reply_queue_pattern(ALICE), names.reply_queue(BRUNO, bytes(16)))
 

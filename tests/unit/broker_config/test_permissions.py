@@ -13,7 +13,20 @@ MARIA = names.installation_of(hashlib.sha256(b"app key of Maria").digest())
 BRUNO = names.installation_of(hashlib.sha256(b"app key of Bruno").digest())
 OWN = names.reply_queue(MARIA, bytes(16))
 FOREIGN = names.reply_queue(BRUNO, bytes(16))
-EVERYTHING = {OWN, FOREIGN, "smr.commands", "smr.commands.dead", "smrXcommands", "amq.default", "amq.direct", ""}
+ENDS = names.ends_queue(bytes(16))
+EVERYTHING = {
+    OWN,
+    FOREIGN,
+    ENDS,
+    f"{ENDS}x",
+    f"x{ENDS}",
+    "smr.commands",
+    "smr.commands.dead",
+    "smrXcommands",
+    "amq.default",
+    "amq.direct",
+    "",
+}
 
 CLIENT = permissions.client_permissions(MARIA)
 WORKER = permissions.worker_permissions()
@@ -26,10 +39,14 @@ OPERATOR = permissions.operator_permissions()
         pytest.param(CLIENT.configure, {OWN}, id="a client declares its own reply queues"),
         pytest.param(CLIENT.write, {"smr.commands"}, id="a client writes to the commands exchange"),
         pytest.param(CLIENT.read, {OWN}, id="a client reads its own reply queues"),
-        pytest.param(WORKER.configure, {""}, id="a worker declares nothing"),
+        pytest.param(WORKER.configure, {ENDS}, id="a worker declares what it hears by"),
         pytest.param(WORKER.write, {"amq.default"}, id="a worker sends replies"),
-        pytest.param(WORKER.read, {"smr.commands"}, id="a worker reads commands"),
-        pytest.param(OPERATOR.configure, {OWN, FOREIGN, "smr.commands", "smr.commands.dead"}, id="an operator sets up"),
+        pytest.param(WORKER.read, {"smr.commands", ENDS}, id="a worker reads commands, and hears"),
+        pytest.param(
+            OPERATOR.configure,
+            {OWN, FOREIGN, ENDS, f"{ENDS}x", "smr.commands", "smr.commands.dead"},
+            id="an operator sets up",
+        ),
     ],
 )
 def test_exactly_this_is_allowed(pattern, allowed):

@@ -144,8 +144,7 @@ def test_what_was_told_of_entries_that_a_backup_does_not_have_is_passed_over(wor
     accepted.delete_many({"entries": {"$exists": True}})  # as a backup from before has it
     second.storage._heads.forget()
     second.ends.hear(recorded)
-    assert second.known() is None
-    second.storage._heads._known.clear()
+    assert second.storage._heads.remembered((JOAO,)) is None
     store(second, 20)
     assert [each.entry.number for each in chain(second.storage, JOAO)] == [1]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pymongo
@@ -17,6 +18,7 @@ import pytest
 from pymongo.monitoring import CommandListener
 from pymongo.write_concern import WriteConcern
 
+from broker_config import names
 from crypto_core import mailbox, sealed, suite
 from crypto_core.ids import Milliseconds, UserId, new_letter_id
 from crypto_core.letter import seal as seal_letter
@@ -497,6 +499,24 @@ class TestWithoutALook:
         monkeypatch.setattr(heads, "TOLD", 1)
         storage.commit_all(letters(1, first=20))
         assert storage.ends_made() == {}
+
+    def test_who_listens_is_noted_for_a_while_and_nothing_else_is_taken_for_it(self, storage, open_storage, database):
+        first, second, third = (names.ends_queue(bytes([number]) * 16) for number in range(3))
+
+        def listeners() -> tuple[str, ...]:
+            reading = open_storage()
+            assert reading.listeners() == ()  # without a question of its own
+            reading.closed(0)
+            return reading.listeners()
+
+        storage.note_listener(first, 0)
+        storage.note_listener(second, 60)
+        storage.note_listener(third, 60)
+        storage.note_listener(second, 60)
+        assert listeners() == (third, second)
+        hostile = {"queue": "smr.commands", "until": datetime(2999, 1, 1, tzinfo=UTC)}
+        database.news.update_one({"_id": "listeners"}, {"$push": {"listeners": hostile}})
+        assert listeners() == (third, second)
 
 
 def told(storage) -> Milliseconds:

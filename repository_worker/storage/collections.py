@@ -36,7 +36,7 @@ without a transaction:
         mark, expires                                           of a registration, a block, a session closed
     all of them
         used [{session, number}], request                       the counter that the command used, and its envelope;
-                                                                of a letter then those of its first readings
+                                                                of a letter then those of its readings, too
 
 An upload is named by author, letter and attachment, and a chunk by its upload and position. `letter` of an upload is
 the `_id` that its letter has or will have, `size` the bytes of all of its sealed chunks (0: it is being taken away),

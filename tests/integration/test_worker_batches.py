@@ -184,7 +184,9 @@ def test_chunks_of_a_batch_share_its_round_trips_and_each_has_its_own_end(pipeli
     monkeypatch.setattr(storage, "counters", lambda wanted: noted.append(len(wanted)) or counters(wanted))
     monkeypatch.setattr(storage._uploads, "_find", lambda key: noted.append("upload") or uploads(key))
     ends = pipeline.handle_batch([good[0][0], again[0], unknown[0], late[0], good[1][0], good[2][0]])
-    assert sorted(map(str, noted)) == sorted(["upload", "upload", "upload", "6", "chunks"])
+    # Of the session that was closed this worker may have heard already.
+    looks = [sorted(["upload", "upload", "upload", count, "chunks"]) for count in ("5", "6")]
+    assert sorted(map(str, noted)) in looks
     for place, (_, data, nonce) in zip((0, 4, 5), good, strict=True):
         assert wire.opened(ends[place].reply.body, data, nonce, commands.PutChunkResult)
     for end, (_, data, nonce), code in (

@@ -113,6 +113,7 @@ class MongoStorage:
         self._repository = repository
         self._database = open_database(client, database)
         self._heads = Heads(self._database)
+        self._mailboxes = Mailboxes(self._database, repository, self._heads)
         self._ask(Questions())
         self._uploads = Uploads(self._database, quota)
         self._watches = Watches(self._database)
@@ -298,7 +299,7 @@ class MongoStorage:
         return view
 
     def _ask(self, questions: Questions) -> None:
-        self._mailboxes = Mailboxes(self._database, self._repository, self._heads, questions)
+        self._mailboxes = self._mailboxes.asked(questions)
         self._people = Asked(questions.people, self._newest)
 
     def forget(self) -> None:

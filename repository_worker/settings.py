@@ -101,8 +101,9 @@ class Settings(BaseSettings):
     )
     threads: Annotated[int, Field(ge=1, le=64)] = Field(
         default=THREADS,
-        description="Threads for what takes long (logins, registrations, the directory, fetched attachments), beside "
-        "the one that handles everything else. Cores are used by worker processes: `run --processes`.",
+        description="Threads for what takes long (logins, registrations, the directory, fetched attachments), and as "
+        "many for large messages, beside the one that handles everything else. Cores are used by worker processes: "
+        "`run --processes`.",
     )
     prefetch: Annotated[int, Field(ge=1, le=256)] = Field(
         default=limits.PREFETCH_MESSAGES,

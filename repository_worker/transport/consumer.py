@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
 CONTENT_TYPE: Final = "application/cose"
-#: Threads for what takes long, beside the one that handles everything else.
+#: Threads for what takes long, and as many for what is large, beside the one that handles everything else.
 THREADS: Final = 2
 #: Messages that go into one commit, at most.
 BATCH_MESSAGES: Final = 32
@@ -149,13 +149,10 @@ class Consumer:
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Consumes until told to stop. `on_ready` is called whenever messages begin to flow."""
-        helpers = [
-            threading.Thread(target=self._batches, name="behind", daemon=True),
-            threading.Thread(target=self._large_batches, name="large", daemon=True),
-            *(
-                threading.Thread(target=self._one_by_one, name=f"aside-{number}", daemon=True)
-                for number in range(self._settings.threads)
-            ),
+        helpers = [threading.Thread(target=self._batches, name="behind", daemon=True)] + [
+            threading.Thread(target=work, name=f"{name}-{number}", daemon=True)
+            for name, work in (("large", self._large_batches), ("aside", self._one_by_one))
+            for number in range(self._settings.threads)
         ]
         for each in helpers:
             each.start()
@@ -328,6 +325,7 @@ class Consumer:
                 batch += more
                 size += len(more[0].message.body)
             self._return_ends(batch)
+        self._large.put(None)
 
     def _return_ends(self, batch: list[_Delivery]) -> None:
         """Handles a batch for the connection that the last of it came by."""

@@ -462,7 +462,7 @@ def test_what_is_large_is_handled_in_bounded_batches_of_its_own(vhost):
             return super().handle_batch(messages)
 
     watched = Holding()
-    consumer = Consumer(vhost.worker(), watched, watched.probe, Metrics())
+    consumer = Consumer(vhost.worker(), watched, watched.probe, Metrics(), ConsumerSettings(threads=1))
     running = threading.Thread(target=consumer.run, name="broker")
     running.start()
     third = LARGE_BATCH_BYTES // 3 + 1
@@ -482,7 +482,7 @@ def test_what_is_large_is_handled_in_bounded_batches_of_its_own(vhost):
         watched.handled.clear()
         released.set()
         watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 6)
-        assert watched.handled == [("large", [first]), ("large", large[:3]), ("large", large[3:])]
+        assert watched.handled == [("large-0", each) for each in ([first], large[:3], large[3:])]
     finally:
         released.set()
         consumer.stop()

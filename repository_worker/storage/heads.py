@@ -36,8 +36,9 @@ REMEMBERED: Final = 20_000
 HINT_EVERY: Final = 32
 #: Newer objects that are read at once.
 NEWER: Final = 1_000
-#: Ends that are told to other workers at once; of more none is told, and whoever needs them looks.
-TOLD: Final = 512
+#: Ends that are told to other workers at once. Of more, which a large batch makes, none is told: while there are large
+#: batches they meet anyhow, and hearing of them costs others more than it spares.
+TOLD: Final = 8
 #: How far the clocks of workers may be apart, for one to believe what another tells; milliseconds.
 TOLD_SKEW_MS: Final = 5_000
 _FIELDS: Final[Document] = {**documents.USED_FIELDS, "entries": 1, "time": 1}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import keystores
 
@@ -20,6 +21,10 @@ pytest_plugins = [
 ]
 
 UNIT = Path(__file__).parent / "unit"
+
+# A loaded machine is slow, and that is no fault of what is tested.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 
 def pytest_configure() -> None:

@@ -52,6 +52,8 @@ PAUSE_ATTEMPTS: Final = 20
 SETTLED_OPERATIONS: Final = 8
 NODES: Final = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
 MEMBERS: Final = ("mongo", "mongo-2", "mongo-3")
+#: What is asked of each queue.
+FIELDS: Final = ("name", "type", "leader", "members")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ class Cluster:
         words = ("rabbitmqctl", "--quiet", "--formatter", "json", "list_queues", "--vhost", names.VHOST)
         for node in NODES:
             with contextlib.suppress(Exception):
-                told = self.system.compose("exec", "--no-TTY", node, *words, "name", "leader", "members")
-                return {each["name"]: each for each in json.loads(told) if each["members"]}
+                told = self.system.compose("exec", "--no-TTY", node, *words, *FIELDS)
+                return {each["name"]: each for each in json.loads(told) if "quorum" in each["type"]}
         raise AssertionError("no RabbitMQ node tells its queues")
 
     def queue_leader(self) -> str:

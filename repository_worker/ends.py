@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 import structlog
 
@@ -23,6 +22,7 @@ from crypto_core import ends
 from crypto_core.ends import End
 from crypto_core.errors import ProtocolError
 from crypto_core.ids import Milliseconds, RepositoryId, UserId
+from repository_worker.background import Background
 from repository_worker.errors import StorageError
 from repository_worker.keys import now_ms
 from repository_worker.metrics import Metrics
@@ -51,7 +51,7 @@ class EndsStore(Protocol):
         """Notes that a worker listens, for so long. Raises StorageError."""
 
 
-class Ends:
+class Ends(Background):
     """Tells and hears. A context manager, at work inside of it. Thread-safe."""
 
     def __init__(
@@ -64,6 +64,7 @@ class Ends:
         clock: Callable[[], Milliseconds] = now_ms,
     ) -> None:
         """`key`: 32 bytes that only workers of this repository have."""
+        super().__init__("ends", self._note)
         self._repository = repository
         self._key = key
         self._store = store
@@ -71,8 +72,6 @@ class Ends:
         self._clock = clock
         self._queue: QueueName | None = None
         self._listens = threading.Event()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._note, name="ends", daemon=True)
 
     def listen(self, queue: QueueName) -> None:
         """From now on this worker hears by `queue`."""
@@ -113,13 +112,6 @@ class Ends:
             self._listens.clear()
             self._listens.wait(NOTE_SECONDS)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
+    def _end(self) -> None:
+        super()._end()
         self._listens.set()
-        self._thread.join()

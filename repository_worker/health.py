@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from repository_worker.background import Background
 from repository_worker.errors import HomeError, StorageError
 from repository_worker.metrics import Metrics
 
@@ -74,7 +74,7 @@ class Health:
             return answer
 
 
-class HealthServer:
+class HealthServer(Background):
     """Answers on a port while it is entered. Raises HomeError when the port is taken."""
 
     def __init__(self, health: Health, port: int, address: str = LOOPBACK) -> None:
@@ -86,23 +86,17 @@ class HealthServer:
                 f"Port {port} for metrics and health is taken; choose another SMR_REPOSITORY_METRICS_PORT."
             ) from error
         self._server.health = health
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        super().__init__("health", self._server.serve_forever)
 
     @property
     def port(self) -> int:
         """Where it answers."""
         return int(self._server.server_address[1])
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _end(self) -> None:
+        super()._end()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
 
 
 class _Server(ThreadingHTTPServer):

@@ -6,10 +6,8 @@ cannot see for the moment keeps its last value, and `smr_observed_timestamp_seco
 
 from __future__ import annotations
 
-import threading
 import time
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 import pika.exceptions
 import structlog
@@ -18,6 +16,7 @@ from broker_config import names
 from broker_config.connection import ConnectionSettings, connect
 from broker_config.errors import BrokerError
 from crypto_core.ids import Milliseconds
+from repository_worker.background import Background
 from repository_worker.errors import StorageError
 from repository_worker.keys import now_ms
 from repository_worker.metrics import Metrics
@@ -32,24 +31,14 @@ class CountsSessions(Protocol):
         """How many sessions are open. Raises StorageError."""
 
 
-class Observer:
+class Observer(Background):
     """Looks around while it is entered."""
 
     def __init__(self, broker: ConnectionSettings, storage: CountsSessions, metrics: Metrics) -> None:
+        super().__init__("observer", self._run, awaited=False)
         self._broker = broker
         self._storage = storage
         self._metrics = metrics
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
 
     def look(self) -> None:
         """One round. Raises BrokerError, StorageError, or the broker library's AMQPError."""

@@ -7,14 +7,13 @@ believes nothing but the signed reply to its own question.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
 from crypto_core.ids import UserId
+from repository_worker.background import Background
 from repository_worker.errors import StorageError
 
 #: How old what a worker knows may be; seconds. A client looks once more by itself after it began to watch.
@@ -23,16 +22,15 @@ ROUND_SECONDS: Final = 2.0
 Read = Callable[[], Mapping[UserId, tuple[str, ...]]]
 
 
-class Watchers:
+class Watchers(Background):
     """A context manager, at work inside of it. Thread-safe."""
 
     def __init__(self, read: Read, round_seconds: float = ROUND_SECONDS) -> None:
         """`read` gives the queues that watch each mailbox now; raises StorageError."""
+        super().__init__("watchers", self._work)
         self._read = read
         self._round_seconds = round_seconds
         self._known: Mapping[UserId, tuple[str, ...]] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="watchers", daemon=True)
 
     def queues(self, owners: Iterable[UserId]) -> tuple[str, ...]:
         """The queues to be told that these mailboxes grew."""
@@ -46,13 +44,3 @@ class Watchers:
             except StorageError as error:
                 structlog.get_logger("watchers").info("not now", error=str(error))
             self._ended.wait(self._round_seconds)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
-from typing import Final
+from types import FrameType, TracebackType
+from typing import Final, Self
 
 import structlog
 
@@ -51,6 +51,43 @@ def at_end(stop: Callable[[], None]) -> None:
     threading.Thread(target=wait, name="end", daemon=True).start()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, leave_word)
+
+
+class Stopped(Exception):
+    """The user wants the program to end (SIGINT or SIGTERM)."""
+
+
+class StopRequest:
+    """While entered, SIGINT and SIGTERM leave word, and the main thread asks for it where it can end in order.
+
+    An exception in the middle of anything, as Python's own handler raises it, can leave a lock taken for ever that
+    other threads need (that of `logging`, for one), or lose sight of a thread that has just begun to start a server.
+    """
+
+    def __init__(self) -> None:
+        self._word: queue.SimpleQueue[None] = queue.SimpleQueue()  # whose put may interrupt another put
+        self._previous: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            self._previous[each] = signal.signal(each, lambda _number, _frame: self._word.put(None))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each, handler in self._previous.items():
+            signal.signal(each, handler)
+
+    def check(self) -> None:
+        """Raises Stopped after either signal, every time."""
+        if not self._word.empty():
+            raise Stopped
+
+    def wait(self) -> None:
+        """Returns after either signal."""
+        self._word.get()
+        self._word.put(None)
 
 
 class Team:

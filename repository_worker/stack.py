@@ -61,7 +61,7 @@ CLIENT_PERMISSIONS: Final = Permissions(
 WORKERS: Final = 2
 READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 25.0
-ENDING_PAUSE_SECONDS: Final = 0.1  # between two looks at whether servers that were starting are gone
+PAUSE_SECONDS: Final = 0.1  # between two looks at servers that start or end
 _READY: Final = b"ready\n"
 _METRICS_PORT: Final = f"{PREFIX}METRICS_PORT"
 
@@ -191,12 +191,14 @@ class PrivateStack:
         metrics: bool = False,
         own_accounts: bool = False,
         servers: Servers | None = None,
+        checkpoint: Callable[[], None] = lambda: None,
     ) -> None:
         """`settings` are further settings of the workers, by their names in the environment.
 
         With `metrics` each worker tells what it counts, on a port of its own. With `own_accounts` every client needs an
         account of its own, as in production: see `enrol`. With `servers` it works on these, which others started and
-        end, and leaves nothing there.
+        end, and leaves nothing there. `checkpoint` is called several times a second while it starts, where it can be
+        given up: what that raises ends what has been started, and comes out of `__enter__`.
         """
         self.folder = folder
         self.workers: list[WorkerProcess] = []
@@ -205,6 +207,7 @@ class PrivateStack:
         self._corner = secrets.token_hex(4) if servers else ""
         self._count = workers
         self._more_settings = settings or {}
+        self._checkpoint = checkpoint
         self._metrics = metrics
         self._own_accounts = own_accounts
         self._ending = contextlib.ExitStack()
@@ -354,18 +357,17 @@ class PrivateStack:
     # --- its life -------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self.start_ca()
-        for _ in range(self._count):
-            self._launch(on_word=True)  # a second of imports each, while the servers start
-        self._start_servers()
-        self.broker.set_up(self.vhost)
-        self._set_up_repository()
-        for port in self._ports:
-            port.close()
-        for worker in self.workers:
-            worker.begin()
-        for worker in self.workers:
-            worker.wait_ready()
+        steps = (
+            self.start_ca,
+            self._launch_workers,  # a second of imports each, while the servers start
+            self._start_servers,
+            lambda: self.broker.set_up(self.vhost),
+            self._set_up_repository,
+            self._begin_workers,
+        )
+        for step in steps:
+            self._checkpoint()
+            step()
 
     def stop(self) -> None:
         """Ends everything that was started; may be called again."""
@@ -403,7 +405,8 @@ class PrivateStack:
             return
         # The broker takes seconds, in which the database is up. Both end together too.
         self._ending.callback(_all_at_once, [self.broker.stop, self.mongo.stop])
-        _all_at_once([self.broker.start, self.mongo.start], otherwise=[self.broker.stop, self.mongo.stop])
+        starts, stops = [self.broker.start, self.mongo.start], [self.broker.stop, self.mongo.stop]
+        _all_at_once(starts, self._checkpoint, otherwise=stops)
 
     def _leave_servers(self) -> None:
         administration = self.broker.administration()
@@ -451,6 +454,18 @@ class PrivateStack:
         self.workers.append(worker)
         return worker
 
+    def _launch_workers(self) -> None:
+        for _ in range(self._count):
+            self._launch(on_word=True)
+
+    def _begin_workers(self) -> None:
+        for port in self._ports:
+            port.close()
+        for worker in self.workers:
+            worker.begin()
+        for worker in self.workers:
+            worker.wait_ready()
+
     def _hold_port(self, *, until_begun: bool) -> int:
         """A port for a worker. While it waits for its word the servers choose theirs, and must not choose this one."""
         (port,) = hold_ports(1)
@@ -482,18 +497,23 @@ class PrivateStack:
         return f"amqp://{settings.user}:{settings.password}@{settings.host}:{settings.port}/{settings.vhost}"
 
 
-def _all_at_once(works: Sequence[Callable[[], None]], otherwise: Sequence[Callable[[], None]] = ()) -> None:
+def _all_at_once(
+    works: Sequence[Callable[[], None]],
+    checkpoint: Callable[[], None] = lambda: None,
+    otherwise: Sequence[Callable[[], None]] = (),
+) -> None:
     """Does all of them, each in a thread of its own, and raises what the first of them raised.
 
-    Ctrl-C reaches the main thread alone: then the others are ended by `otherwise`, again and again until they are over,
-    since each may be just about to start what has to end.
+    What `checkpoint` raises meanwhile ends them: by `otherwise`, again and again until they are over, since each may be
+    just about to start what has to end.
     """
     with ThreadPoolExecutor(len(works)) as pool:
         running = [pool.submit(work) for work in works]
         try:
-            wait(running)
+            while wait(running, timeout=PAUSE_SECONDS).not_done:
+                checkpoint()
         except BaseException:
-            while wait(running, timeout=ENDING_PAUSE_SECONDS).not_done:
+            while wait(running, timeout=PAUSE_SECONDS).not_done:
                 for each in otherwise:
                     each()
             raise

@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pki.files import PRIVATE_FILE, write_atomically
+from repository_worker.processes import Stopped, StopRequest
 from repository_worker.settings import PASSPHRASE_FILE, PREFIX
 from repository_worker.stack import PrivateStack
 
 
 def run_stack(folder: Path | None, workers: int, show: Callable[[dict[str, Any]], None]) -> None:
     """Starts the stack, shows how to use it, and ends it at SIGINT or SIGTERM."""
-    ending_already = False
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal ending_already
-        if not ending_already:
-            ending_already = True
-            raise KeyboardInterrupt
-
-    previous = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with contextlib.ExitStack() as ending, contextlib.suppress(KeyboardInterrupt):
-            where = folder or Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="smr-dev-")))
-            stack = ending.enter_context(PrivateStack(where.resolve(), workers))
-            write_atomically(environment_file(stack), environment(stack).encode(), PRIVATE_FILE)
-            show(facts(stack))
-            while True:
-                signal.pause()
-    finally:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+    with StopRequest() as request, contextlib.ExitStack() as ending, contextlib.suppress(Stopped):
+        where = folder or Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="smr-dev-")))
+        stack = ending.enter_context(PrivateStack(where.resolve(), workers, checkpoint=request.check))
+        write_atomically(environment_file(stack), environment(stack).encode(), PRIVATE_FILE)
+        show(facts(stack))
+        request.wait()
 
 
 def environment_file(stack: PrivateStack) -> Path:

@@ -14,11 +14,9 @@ import contextlib
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +38,7 @@ from client.settings import Settings
 from pki.errors import PkiError
 from pki.trust_store import TrustStore
 from pki.virtual_card import VirtualCard, create_virtual_card, folder_name
+from repository_worker.processes import Stopped, StopRequest
 from repository_worker.stack import PrivateStack
 
 LETTER = """\
@@ -94,12 +93,15 @@ class Person:
 class Stage:
     """What the audience sees: titles, commands with their output, and at the end the summary."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: Callable[[], None]) -> None:
+        """What `checkpoint` raises ends the play; it is called before each step and after each program."""
+        self.checkpoint = checkpoint
         self.console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
         self.results: list[tuple[str, str, float]] = []
 
     @contextlib.contextmanager
     def step(self, title: str, shows: str) -> Iterator[None]:
+        self.checkpoint()
         number = len(self.results) + 1
         self.console.print()
         self.console.print(Rule(f"[bold]{number}. {escape(title)}", align="left"))
@@ -182,6 +184,7 @@ class Demo:
     def _show(
         self, person: Person, words: Sequence[str], expect: ExitCode, done: subprocess.CompletedProcess[str]
     ) -> str:
+        self.stage.checkpoint()  # a program that Ctrl-C ended has not failed
         output = (done.stdout + done.stderr).replace(str(self.folder), "…")
         self.stage.command(person.short, [word.replace(str(self.folder), "…") for word in words], output)
         if done.returncode != expect:
@@ -226,12 +229,12 @@ class Demo:
 
     @contextlib.contextmanager
     def _crew(self) -> Iterator[ThreadPoolExecutor]:
-        """Threads waited for twice: Ctrl-C ends the first wait, and what they run must end before the stack."""
-        with ThreadPoolExecutor(len(self.people)) as crew:
-            try:
-                yield crew
-            finally:
-                crew.shutdown(cancel_futures=True)
+        """Threads for what can be done at the same time, which ends before the stack does."""
+        crew = ThreadPoolExecutor(len(self.people))
+        try:
+            yield crew
+        finally:
+            crew.shutdown(cancel_futures=True)
 
     def _each(self, step: Callable[[Person], object], people: Sequence[Person]) -> None:
         with self._crew() as crew:
@@ -392,7 +395,8 @@ def _works_in(entry: Path, folder: Path) -> bool:
     return str(folder).encode() in (entry / "environ").read_bytes()
 
 
-def play(stage: Stage, folder: Path, keep: bool) -> None:
+def play(stage: Stage, folder: Path, stay: Callable[[], None] | None) -> None:
+    """The whole play. With `stay` it says at its end how to go on with the stack, and ends that when `stay` returns."""
     started = time.perf_counter()
     stack = PrivateStack(
         folder / "stack",
@@ -400,45 +404,47 @@ def play(stage: Stage, folder: Path, keep: bool) -> None:
         own_accounts=True,
         # The revocation of the last step must count at once.
         settings={"SMR_REPOSITORY_CRL_REFETCH_SECONDS": "0", "SMR_REPOSITORY_CERTIFICATE_MEMORY_SECONDS": "0"},
+        checkpoint=stage.checkpoint,
     )
     demo = Demo(stage, stack, folder)
     try:
         for act in (demo.prepare, demo.register, demo.confirm, demo.letter, demo.strangers, demo.stored):
             act()
         stage.summary(time.perf_counter() - started)
-        if keep:
+        if stay is not None:
             demo.how_to_use()
-            threading.Event().wait()
+            stay()
     finally:
         with stage.console.status("Ending everything that was started …"):
             stack.stop()
+
+
+def perform(stage: Stage, folder: Path, stay: Callable[[], None] | None) -> int:
+    """Plays, and tells how it ended; the exit code."""
+    try:
+        play(stage, folder, stay)
+    except Stopped:
+        stage.console.print("\nStopped.")
+        return 130
+    except (DemoFailed, StartFailed, ClientError, PkiError) as error:
+        stage.console.print(f"\n[bold red]The demonstration failed:[/] {escape(str(error))}")
+        return 1
+    return 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the stack up afterwards, until Ctrl-C")
     keep = parser.parse_args().keep
-    stage = Stage()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a background job ignores SIGINT unless told otherwise
-        signal.signal(number, signal.default_int_handler)
-    status = 0
-    with tempfile.TemporaryDirectory(prefix="smr-demo-") as name:
-        folder = Path(name)
-        try:
-            play(stage, folder, keep)
-        except KeyboardInterrupt:
-            stage.console.print("\nStopped.")
-            status = 0 if keep and stage.results else 130
-        except (DemoFailed, StartFailed, ClientError, PkiError) as error:
-            stage.console.print(f"\n[bold red]The demonstration failed:[/] {escape(str(error))}")
-            status = 1
-        remaining = left_over(folder)
+    with StopRequest() as request, tempfile.TemporaryDirectory(prefix="smr-demo-") as name:
+        stage = Stage(request.check)
+        status = perform(stage, Path(name), request.wait if keep else None)
+        remaining = left_over(Path(name))
         if remaining:
             stage.console.print("[bold red]Still running:[/] " + escape("; ".join(remaining)))
-            status = status or 1
-        else:
-            stage.console.print("Nothing is left running.")
-    return status
+            return status or 1
+        stage.console.print("Nothing is left running.")
+        return status
 
 
 if __name__ == "__main__":

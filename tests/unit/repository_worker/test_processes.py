@@ -1,4 +1,4 @@
-"""The end of a worker: signals that come at any moment, several at once, end it once and for all."""
+"""The end of a program: signals that come at any moment, several at once, end it once and for all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+
+from repository_worker.processes import Stopped, StopRequest
 
 PATIENCE_SECONDS = 30.0
 #: A main thread that takes and gives back the lock of what it waits for, all the time: every signal meets it there.
@@ -57,3 +59,53 @@ def test_the_end_is_waited_for_without_work():
             assert process.wait(PATIENCE_SECONDS) == 0
         finally:
             process.kill()
+
+
+#: A main thread that holds the lock of `logging` all the time, with a thread beside it that needs it once asked to end.
+LOGGING = """
+import logging, threading
+from repository_worker.processes import Stopped, StopRequest
+
+def use():
+    logging.getLogger().setLevel(logging.INFO)
+
+with StopRequest() as request:
+    print("ready", flush=True)
+    try:
+        while True:
+            for _ in range(1000):
+                use()
+            request.check()
+    except Stopped:
+        beside = threading.Thread(target=use, daemon=True)
+        beside.start()
+        beside.join(10)
+        print(beside.is_alive(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_request_to_stop_leaves_no_lock_taken(attempt):
+    with subprocess.Popen([sys.executable, "-c", LOGGING], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "False\n"
+            assert process.wait(PATIENCE_SECONDS) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_stands_until_it_is_left(number):
+    before = signal.getsignal(number)
+    with StopRequest() as request:
+        request.check()
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        request.wait()
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                request.check()
+    assert signal.getsignal(number) is before

@@ -8,7 +8,7 @@ used (proc(5)). What no stage explains is taking messages from the broker, and b
     verify    verify                 one Ed25519 verification
     open      open                   one HKDF and one AES-GCM
     store     look, store            what a plain worker that inserts uses more than one that only answers
-    seal      seal                   the signatures of two heads and the reply, one HKDF and one AES-GCM
+    seal      seal                   the signatures of the placement and the reply, one HKDF and one AES-GCM
     publish   publish, and the rest  a plain worker that takes, answers and acknowledges
 
 The bare primitives are calls of `cryptography` and `cbor2` with everything else prepared. Each figure is milliseconds
@@ -47,7 +47,6 @@ WARM_UP = 100  #: SENDs a load process before the first repetition
 FLOOR_FEWEST = 1_000  #: plain messages a load process: processor time is counted in hundredths of a second
 AIM, BOUND = 2.0, 3.0
 MILLISECOND = 1e-3
-HEADS = 2  #: signed heads in the reply: the sender's mailbox and one recipient's
 
 #: What each row holds; everything else that a worker used is `publish`.
 ROWS: Final[dict[str, tuple[Stage, ...]]] = {
@@ -62,7 +61,7 @@ FLOORS: Final = {
     "verify": "one Ed25519 verification",
     "open": "one HKDF, one AES-GCM",
     "store": "a plain worker's insert_many",
-    "seal": "three Ed25519 signatures, one HKDF, one AES-GCM",
+    "seal": "two Ed25519 signatures, one HKDF, one AES-GCM",
     "publish": "a plain worker: take, answer, acknowledge",
 }
 
@@ -146,7 +145,7 @@ class Bare:
         self._signature = self._key.sign(data)
         self._secret, self._aes, self._iv = secrets.token_bytes(32), AESGCM(secrets.token_bytes(32)), bytes(12)
         self._ciphertext = self._aes.encrypt(self._iv, body, b"")
-        self._head, self._reply = bytes(150), bytes(700)
+        self._placement, self._reply = bytes(300), bytes(550)
 
     @classmethod
     def of(cls, repository: RepositoryId, author: Citizen, reader: Citizen) -> Bare:
@@ -178,9 +177,8 @@ class Bare:
         self._aes.decrypt(self._iv, self._ciphertext, b"")
 
     def seal(self) -> None:
-        """The reply with its heads."""
-        for _ in range(HEADS):
-            self._key.sign(self._head)
+        """The reply with its placement."""
+        self._key.sign(self._placement)
         HKDFExpand(SHA256(), 44, b"reply").derive(self._secret)
         self._key.sign(self._aes.encrypt(self._iv, self._reply, b""))
 

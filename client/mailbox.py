@@ -2,7 +2,8 @@
 
 Every reply with a signed head goes through `Mailbox.connect`. The entries between the highest verified one and that
 head are fetched and hashed. A head that is lower than what was known **when the request was published**, or a chain
-that does not connect, is an alarm: the contradicting heads are kept, since the repository signed both.
+that does not connect, is an alarm: what contradicts itself is kept, since the repository signed both. So it is with
+the placement of what was just sent.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from client.state.pin import Pin
 from client.state.session import LiveSession
 from crypto_core import commands, mailbox
 from crypto_core.commands import BoxEntry, BoxResult
-from crypto_core.errors import ChainBroken, ProtocolError
-from crypto_core.ids import UserId
-from crypto_core.mailbox import EntryKind, Head
+from crypto_core.errors import BindingMismatch, ChainBroken, ProtocolError
+from crypto_core.ids import Digest, UserId
+from crypto_core.mailbox import EntryKind, Head, Place
 from crypto_core.moments import to_text
 from pki.errors import PkiError
 
@@ -65,10 +66,33 @@ class Mailbox:
         head = self._read(data, chain)
         if head.number < floor:
             raise self._alarm(f"it shows entry {head.number} as the last, after entry {floor} was seen", chain, data)
-        if head.number > chain.number:
-            chain = self._fetch(chain, head.number)
-        if chain.hash_at(head.number) != head.entry:
-            raise self._alarm(f"the signed head of entry {head.number} does not fit to the entries", chain, data)
+        return self._reach(head.number, head.entry, data)
+
+    def connect_placement(self, data: bytes, owners: Sequence[UserId], floor: int) -> tuple[Place, ...]:
+        """The places of an object in the mailboxes of `owners`; the chain goes up to those here then.
+
+        `floor`: what was known before the object was sent. Raises MailboxAlarm.
+        """
+        try:
+            places = self.places_of(data, owners)
+        except ProtocolError as error:
+            raise self._alarm(f"its signed placement is not valid: {error}", self.chain(), data) from error
+        for place in places:
+            if place.mailbox != self.owner:
+                continue
+            if place.number < floor:
+                reason = f"it places at entry {place.number} what was sent after entry {floor} was seen"
+                raise self._alarm(reason, self.chain(), data)
+            self._reach(place.number, place.entry, data)
+        return places
+
+    def _reach(self, number: int, entry: Digest, data: bytes) -> Chain:
+        """The chain up to at least entry `number`, which `data`, signed by the repository, says to be this one."""
+        chain = self.chain()
+        if number > chain.number:
+            chain = self._fetch(chain, number)
+        if chain.hash_at(number) != entry:
+            raise self._alarm(f"what it signed of entry {number} does not fit to the entries", chain, data)
         return chain
 
     def require(self, boxes: Sequence[BoxEntry]) -> None:
@@ -104,9 +128,13 @@ class Mailbox:
                 f"See what became of it: smr history {name}. For its text, ask whoever has it.",
             )
 
-    def head_of(self, data: bytes, owner: UserId) -> Head:
-        """A verified head of somebody's mailbox, from an acceptance. Raises ProtocolError."""
-        return mailbox.read_head(data, self._context.current(self._session).verify_key, self._session.repository, owner)
+    def places_of(self, data: bytes, owners: Sequence[UserId]) -> tuple[Place, ...]:
+        """The places in a verified placement, which must be in the mailboxes of `owners`. Raises ProtocolError."""
+        key = self._context.current(self._session).verify_key
+        places = mailbox.read_placement(data, key, self._session.repository).places
+        if [place.mailbox for place in places] != list(owners):
+            raise BindingMismatch("a placement in other mailboxes")
+        return places
 
     def _fetch(self, chain: Chain, wanted: int) -> Chain:
         """Extends the chain by what ALL shows, at least to entry `wanted`; keeps it up to the highest signed head."""
@@ -161,8 +189,9 @@ class Mailbox:
         return self._store.append(chain.number, links[: best[0]], best[1])
 
     def _read(self, data: bytes, chain: Chain) -> Head:
+        key = self._context.current(self._session).verify_key
         try:
-            return self.head_of(data, self.owner)
+            return mailbox.read_head(data, key, self._session.repository, self.owner)
         except ProtocolError as error:
             raise self._alarm(f"its signed head is not valid: {error}", chain, data) from error
 

@@ -37,6 +37,7 @@ R = TypeVar("R")
 
 CertificateField = Annotated[bytes, Size(1, limits.CERTIFICATE_BYTES)]
 HeadField = Annotated[bytes, Size(1, limits.KIB)]
+PlacementField = Annotated[bytes, Size(1, limits.PLACEMENT_BYTES)]
 MESSAGE_BYTES: Final = 512
 _CHUNKS: Final = limits.ATTACHMENT_BYTES // limits.CHUNK_BYTES
 _SEALED_ATTACHMENT_BYTES: Final = limits.ATTACHMENT_BYTES + _CHUNKS * suite.TAG_BYTES
@@ -349,11 +350,11 @@ class BoxResult:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """The acceptance: a signed head for the sender's mailbox, then one for each recipient's in their order."""
+    """The acceptance, with the signed placement: in the sender's mailbox, then in each recipient's in their order."""
 
     letter: LetterIdField
     accepted: MomentField
-    heads: Annotated[tuple[HeadField, ...], Size(1, limits.RECIPIENTS + 1)]
+    placement: PlacementField
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,43 +367,43 @@ class RecvResult:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptResult:
-    """The acceptance of a receipt: a signed head of the reader's mailbox."""
+    """The acceptance of a receipt: its signed placement in the reader's mailbox."""
 
     accepted: MomentField
-    head: HeadField
+    placement: PlacementField
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceResult:
     """What stands for the caller and this slip, whoever asked for what: a choice is made once.
 
-    With the entry's signed head in the caller's mailbox, and for an acceptance the release of the share.
+    With the signed placement in the caller's mailbox, and for an acceptance the release of the share.
     """
 
     choice: Choice
     accepted: MomentField
-    head: HeadField
+    placement: PlacementField
     release: HeadField | None
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteResult:
-    """When the letter was deleted, this time or before, and the tombstone's signed head in the caller's mailbox."""
+    """When the letter was deleted, this time or before, and the tombstone's signed placement in the own mailbox."""
 
     deleted: MomentField
-    head: HeadField
+    placement: PlacementField
 
 
 @dataclass(frozen=True, slots=True)
 class StatusResult:
-    """The sender's own entry, the acceptance (as in SendResult) and the receipt entries for it, in order.
+    """The sender's own entry, the placement (as in SendResult) and the receipt entries for it, in order.
 
     `choices`: for a letter to be signed for, the entries of what its recipients chose.
     """
 
     letter: BoxEntry
     receipts: Annotated[tuple[BoxEntry, ...], Size(0, limits.RECIPIENTS)]
-    heads: Annotated[tuple[HeadField, ...], Size(1, limits.RECIPIENTS + 1)]
+    placement: PlacementField
     choices: Annotated[tuple[BoxEntry, ...], Size(0, limits.RECIPIENTS)] = ()
 
 

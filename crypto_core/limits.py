@@ -56,6 +56,7 @@ PACKAGE_REVOCATION_ITEMS: Final = 256  #: lists, and as many answers, among them
 LIST_PAGE: Final = 50  #: people in one LIST reply
 LIST_PAGES_A_MINUTE: Final = 60  #: LIST pages that one citizen may ask for in a minute
 QUERY_BYTES: Final = 256
+PLACEMENT_BYTES: Final = 16 * KIB  #: a signed placement, with a place for each recipient
 MAILBOX_PAGE: Final = 100  #: entries in one NEW or ALL reply that carries heads
 CHAIN_PAGE: Final = 2000  #: entries in one ALL reply without heads
 PAGE_BYTES: Final = 4 * MIB  #: payload of one page

@@ -1,10 +1,11 @@
-"""Mailboxes as hash chains, and the signed heads that pin them.
+"""Mailboxes as hash chains, and what the repository signs about them: heads, and placements.
 
     entry_0 = H(label, repository, mailbox)
     entry_n = H(label, repository, mailbox, n, time, kind, H(routing), object, entry_(n-1))
 
 A repository that drops, replaces, reorders or rolls back an entry cannot show a chain that connects to a head that the
-owner has already seen.
+owner has already seen. A head says where a chain ended when it was signed; a placement says of one object at which
+places of which chains it lies, and nothing about their ends: it can be made at any time later.
 """
 
 from __future__ import annotations
@@ -98,6 +99,24 @@ class Head:
     time: MomentField
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One entry: in whose mailbox, its number, and its hash."""
+
+    mailbox: UserIdField
+    number: Annotated[int, Range(1, NUMBER_MAX)]
+    entry: DigestField
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the entries lie that one object made, and when the repository signed this."""
+
+    repository: RepositoryIdField
+    places: Annotated[tuple[Place, ...], Size(1, limits.RECIPIENTS + 1)]
+    time: MomentField
+
+
 def genesis(repository: RepositoryId, mailbox: UserId) -> Digest:
     """The hash that stands before entry 1."""
     return suite.labelled_hash(labels.MAILBOX, repository, mailbox)
@@ -128,16 +147,43 @@ def extend(
 
 def sign_head(key: SigningKey, head: Head) -> bytes:
     """The head as a COSE_Sign1 of the repository."""
-    headers = {cose.ALG: cose.ALG_ED25519, cose.LABEL: labels.MAILBOX_HEAD}
-    return cose.sign1(key, headers, cbor.encode(schema.to_map(head)))
+    return _sign(key, labels.MAILBOX_HEAD, head)
 
 
 def read_head(data: bytes, key: VerifyKey, repository: RepositoryId, mailbox: UserId) -> Head:
     """A verified head of this mailbox. Raises ProtocolError."""
-    message = cose.read_sign1(data, limits.KIB)
-    payload = message.verify(key)
-    cose.expect(message.headers, cose.ALG_ED25519, labels.MAILBOX_HEAD)
-    head = schema.from_map(Head, cbor.decode(payload, limits.KIB))
+    head = schema.from_map(Head, _read(data, limits.KIB, key, labels.MAILBOX_HEAD))
     if head.repository != repository or head.mailbox != mailbox:
         raise BindingMismatch("a head of another mailbox")
     return head
+
+
+def sign_placement(key: SigningKey, placement: Placement) -> bytes:
+    """The placement as a COSE_Sign1 of the repository: one signature, however many mailboxes."""
+    return _sign(key, labels.MAILBOX_PLACEMENT, placement)
+
+
+def read_placement(data: bytes, key: VerifyKey, repository: RepositoryId) -> Placement:
+    """A verified placement of this repository, in whatever mailboxes. Raises ProtocolError."""
+    found = _read(data, limits.PLACEMENT_BYTES, key, labels.MAILBOX_PLACEMENT)
+    placement = schema.from_map(Placement, found)
+    if placement.repository != repository:
+        raise BindingMismatch("a placement of another repository")
+    return placement
+
+
+def is_placement(data: bytes) -> bool:
+    """Whether this says that it is a placement, and not a head. Raises ProtocolError. To be verified afterwards."""
+    return cose.label_of(cose.read_sign1(data, limits.PLACEMENT_BYTES).headers) == labels.MAILBOX_PLACEMENT
+
+
+def _sign(key: SigningKey, label: str, statement: Head | Placement) -> bytes:
+    headers = {cose.ALG: cose.ALG_ED25519, cose.LABEL: label}
+    return cose.sign1(key, headers, cbor.encode(schema.to_map(statement)))
+
+
+def _read(data: bytes, most: int, key: VerifyKey, label: str) -> object:
+    message = cose.read_sign1(data, most)
+    payload = message.verify(key)
+    cose.expect(message.headers, cose.ALG_ED25519, label)
+    return cbor.decode(payload, most)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from client.commands.init import Enrolled, Installed
     from client.commands.key import KeySummary
     from client.commands.people import FormerCard, FoundPerson
+    from client.commands.proof import Statement
     from client.commands.read import AttachedFile, ReadLetter
     from client.commands.receipt import ReceiptSent
     from client.commands.register import Registered
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from client.commands.thread import ThreadLetter
     from client.commands.watch import Arrival
     from client.session import SessionInfo
-    from crypto_core.mailbox import Head
     from evidence_package.verdict import Report
 
 
@@ -686,7 +686,7 @@ def keys(found: KeySummary, what: str) -> View:
 _CONTRADICTIONS = {
     Contradiction.FORKED: "It signed two different entries under one number: proven.",
     Contradiction.ROLLED_BACK: "It signed a shorter mailbox after a longer one: proven.",
-    Contradiction.NOT_PROVEN: "The two signed heads alone do not contradict each other: not proven to others.",
+    Contradiction.NOT_PROVEN: "The two signed statements alone do not contradict each other: not proven to others.",
 }
 
 _APPROVED = {
@@ -770,8 +770,8 @@ def judged(proof: Proof, found: Judgement, approved: bool | None) -> View:
                 ("repository", f"{shown_name(found.repository.name)} ({found.repository.repository})"),
                 ("operator root", found.root_fingerprint),
                 ("mailbox", proof.mailbox.hex()),
-                ("signed first", _head_text(found.seen)),
-                ("signed then", _head_text(found.shown)),
+                ("signed first", _statement_text(found.seen)),
+                ("signed then", _statement_text(found.shown)),
             ]
         )
         screen.line(_APPROVED[approved])
@@ -780,8 +780,11 @@ def judged(proof: Proof, found: Judgement, approved: bool | None) -> View:
     return View(json, show, ExitCode.OK if proven else ExitCode.CHECK_FAILED)
 
 
-def _head_text(head: Head | None) -> str:
-    return f"entry {head.number} is {head.entry.hex()[:16]}, {moment(to_datetime(head.time))}" if head else "nothing"
+def _statement_text(found: Statement | None) -> str:
+    if found is None:
+        return "nothing"
+    what = "the last entry" if found.last else "an entry"
+    return f"entry {found.number} is {found.entry.hex()[:16]}, {what}, {moment(to_datetime(found.time))}"
 
 
 def _alarm_json(each: KeptAlarm) -> dict[str, Any]:
@@ -799,15 +802,16 @@ def _judgement_json(found: Judgement) -> dict[str, Any]:
         "proven": found.contradiction is not Contradiction.NOT_PROVEN,
         "repository_id": found.repository.repository,
         "operator_root": found.root_fingerprint,
-        "seen": _head_json(found.seen),
-        "shown": _head_json(found.shown),
+        "seen": _statement_json(found.seen),
+        "shown": _statement_json(found.shown),
     }
 
 
-def _head_json(head: Head | None) -> dict[str, Any] | None:
-    if head is None:
+def _statement_json(found: Statement | None) -> dict[str, Any] | None:
+    if found is None:
         return None
-    return {"number": head.number, "entry": head.entry.hex(), "signed": json_moment(to_datetime(head.time))}
+    signed = json_moment(to_datetime(found.time))
+    return {"number": found.number, "entry": found.entry.hex(), "last": found.last, "signed": signed}
 
 
 def error_json(error: ClientError) -> dict[str, Any]:

@@ -154,10 +154,10 @@ def standing(
     """
     own = mailbox.own_mailbox(context, live)
     author, letter = _about(context, command)
-    own.connect(result.head, floor)
-    number = own.head_of(result.head, own.owner).number
-    link = own.chain().links[number - 1] if number else None
-    if link is None or (link.kind, link.author, link.letter) != (RECORDED[result.choice], own.owner, letter):
+    (place,) = own.connect_placement(result.placement, (own.owner,), floor)
+    number = place.number
+    link = own.chain().links[number - 1]
+    if (link.kind, link.author, link.letter) != (RECORDED[result.choice], own.owner, letter):
         raise CheckFailed(
             "The repository's answer to your signature is not valid.",
             f"Entry {number} of your mailbox records something else than {result.choice.value}.",

@@ -73,10 +73,10 @@ def standing(
     """
     own = mailbox.own_mailbox(context, live)
     asked = deletion.read(command.deletion, live.repository, own.owner)
-    chain = own.connect(result.head, floor)
-    number = own.head_of(result.head, own.owner).number
-    link = chain.links[number - 1] if number else None
-    if link is None or not link.deletes(asked.author, asked.letter) or link.time != result.deleted:
+    (place,) = own.connect_placement(result.placement, (own.owner,), floor)
+    number = place.number
+    link = own.chain().links[number - 1]
+    if not link.deletes(asked.author, asked.letter) or link.time != result.deleted:
         raise CheckFailed(
             "The repository's answer to your deletion is not valid.",
             f"Entry {number} of your mailbox records something else.",

@@ -5,8 +5,12 @@ root. Whoever judges needs nothing else, no home and no network, but must know f
 root is the repository's: its fingerprint is shown.
 
     forked        one number, two entries: both cannot be true
-    rolled back   signed later, and the mailbox is shorter
-    not proven    the heads alone can both be true; what did not fit were entries, which only the owner saw
+    rolled back   a head that was signed later, and the mailbox is shorter
+    not proven    both can be true; what did not fit were entries, which only the owner saw
+
+A placement names an entry whenever it is asked for, and says nothing about the end of the mailbox: that it was signed
+after a head of a later entry is no lie. Nor is a head that was signed shortly after one of a later entry: workers have
+clocks of their own, and what one has read may be passed by another before it is signed.
 """
 
 from __future__ import annotations
@@ -14,36 +18,48 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from client.errors import CheckFailed, NotFound, Usage
 from client.state import files, pin
 from client.state.home import Alarm, Home
 from crypto_core import canonical_json, descriptor, limits, mailbox, schema, suite
 from crypto_core.descriptor import Descriptor
-from crypto_core.errors import ProtocolError
-from crypto_core.ids import Milliseconds, MomentField, UserIdField
-from crypto_core.mailbox import Head
+from crypto_core.errors import BindingMismatch, ProtocolError
+from crypto_core.ids import Digest, Milliseconds, MomentField, UserId, UserIdField
 from crypto_core.schema import Size
 from pki.errors import PkiError
 
-PROOF_BYTES = 64 * limits.KIB
+PROOF_BYTES = 128 * limits.KIB
+#: A shorter mailbox is a roll-back when it was signed so much later, by the clocks of the workers; milliseconds. They
+#: differ by seconds at most (the operator's doctor looks), and no command takes so long.
+LATER_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The file. `seen` was verified first, `shown` afterwards; both are signed heads of `mailbox`."""
+    """The file. `seen` was verified first, `shown` afterwards; each a signed head of `mailbox` or a placement in it."""
 
     what: Annotated[str, Size(1, 2 * limits.KIB)]
     raised: MomentField
     mailbox: UserIdField
     descriptor: Annotated[bytes, Size(1, limits.HANDSHAKE_BYTES)]
-    seen: Annotated[bytes, Size(0, limits.KIB)]
-    shown: Annotated[bytes, Size(0, limits.KIB)]
+    seen: Annotated[bytes, Size(0, limits.PLACEMENT_BYTES)]
+    shown: Annotated[bytes, Size(0, limits.PLACEMENT_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What was signed of one entry: its hash, when that was signed, and whether it was the last one then."""
+
+    number: int
+    entry: Digest
+    time: Milliseconds
+    last: bool
 
 
 class Contradiction(enum.Enum):
-    """What two heads of one mailbox say about who signed them."""
+    """What two statements about one mailbox say about who signed them."""
 
     FORKED = "forked"
     ROLLED_BACK = "rolled back"
@@ -52,13 +68,13 @@ class Contradiction(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A proof whose signatures hold. A head is None where the proof has none."""
+    """A proof whose signatures hold. A statement is None where the proof has none."""
 
     contradiction: Contradiction
     repository: Descriptor
     root_fingerprint: str
-    seen: Head | None
-    shown: Head | None
+    seen: Statement | None
+    shown: Statement | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +131,40 @@ def approved(home: Home, found: Judgement) -> bool | None:
 
 
 def judge(proof: Proof) -> Judgement:
-    """What the heads of a proof say. Raises ProtocolError or OperatorError when a signature does not hold."""
+    """What the statements of a proof say. Raises ProtocolError or OperatorError when a signature does not hold."""
     signed = descriptor.read(proof.descriptor)
     root = suite.sha256(signed.chain[-1])
     # Valid when the alarm was raised: a proof does not expire with the descriptor.
     repository = pin.verify(signed, root, Milliseconds(proof.raised))
-    seen, shown = (_head(data, repository, proof) for data in (proof.seen, proof.shown))
-    return Judgement(_contradiction(seen, shown), repository, root.hex(), seen, shown)
+    seen, shown = (_statements(data, repository, proof.mailbox) for data in (proof.seen, proof.shown))
+    pairs = [(a, b, contradiction(a, b)) for a in seen for b in shown]
+    # A letter to oneself has two places in the mailbox: one that contradicts is enough.
+    worst = next((each for each in pairs if each[2] is not Contradiction.NOT_PROVEN), None)
+    a, b, found = worst or (next(iter(seen), None), next(iter(shown), None), Contradiction.NOT_PROVEN)
+    return Judgement(found, repository, root.hex(), a, b)
 
 
-def _head(data: bytes, repository: Descriptor, proof: Proof) -> Head | None:
-    return mailbox.read_head(data, repository.verify_key, repository.repository, proof.mailbox) if data else None
+def _statements(data: bytes, repository: Descriptor, owner: UserId) -> tuple[Statement, ...]:
+    """What is signed there about this mailbox. Raises ProtocolError, also when nothing is."""
+    if not data:
+        return ()
+    key, where = repository.verify_key, repository.repository
+    if not mailbox.is_placement(data):
+        head = mailbox.read_head(data, key, where, owner)
+        return (Statement(head.number, head.entry, head.time, last=True),)
+    placement = mailbox.read_placement(data, key, where)
+    found = [place for place in placement.places if place.mailbox == owner]
+    if not found:
+        raise BindingMismatch("a placement in other mailboxes")
+    return tuple(Statement(place.number, place.entry, placement.time, last=False) for place in found)
 
 
-def _contradiction(seen: Head | None, shown: Head | None) -> Contradiction:
-    if seen is None or shown is None:
-        return Contradiction.NOT_PROVEN
+def contradiction(seen: Statement, shown: Statement) -> Contradiction:
+    """What two statements about one mailbox, both signed by one repository, say about it."""
     if seen.number == shown.number and seen.entry != shown.entry:
         return Contradiction.FORKED
-    earlier, later = sorted((seen, shown), key=lambda head: head.time)
-    # Of one moment either may have been signed first; only a later signature under a shorter chain is a lie.
-    if earlier.time < later.time and later.number < earlier.number:
+    earlier, later = sorted((seen, shown), key=lambda statement: statement.time)
+    if later.last and later.number < earlier.number and later.time - earlier.time > LATER_MS:
         return Contradiction.ROLLED_BACK
     return Contradiction.NOT_PROVEN
 

@@ -85,7 +85,7 @@ def accepted(
     """Checks the acceptance of a receipt and notes it. Raises MailboxAlarm."""
     own = mailbox.own_mailbox(context, live)
     stored = sealed.read(sealed.RECEIPT, command.receipt)
-    own.connect(result.head, floor)
+    own.connect_placement(result.placement, (own.owner,), floor)
     _mark(context, stored.recipients[0], stored.routing.letter)
     return result
 

@@ -174,31 +174,26 @@ def accepted(
 
     Raises CheckFailed, MailboxAlarm.
 
-    The first head is the sender's own: it must pin exactly this letter. The others pin it in each recipient's mailbox,
-    and are what a receipt is compared with later.
+    The first place is in the sender's own mailbox, whose entry must record exactly this letter. The others are in each
+    recipient's, and are what a receipt is compared with later.
     """
     own = mailbox.own_mailbox(context, live)
     stored = sealed.read(sealed.LETTER if command.to_sign is None else sealed.SIGN_FOR, command.head)
     recipients = stored.recipients
-    if result.letter != stored.routing.letter or len(result.heads) != len(recipients) + 1:
-        raise _wrong("it is for another letter, or not for all recipients")
+    owners = (own.owner, *recipients)
+    if result.letter != stored.routing.letter:
+        raise _wrong("it is for another letter")
     try:
-        first, *others = [
-            own.head_of(data, owner) for data, owner in zip(result.heads, (own.owner, *recipients), strict=True)
-        ]
+        own.places_of(result.placement, owners)
     except ProtocolError as error:
         raise _wrong(str(error)) from error
-    if any(head.number < 1 for head in (first, *others)):
-        raise _wrong("it names no entry")
-    for data, owner in zip(result.heads, (own.owner, *recipients), strict=True):
-        if owner == own.owner:  # a letter to oneself has two places here
-            own.connect(data, floor)
+    first, *others = own.connect_placement(result.placement, owners, floor)
     recorded = stored.object_hash
     if command.to_sign is not None:
         recorded = sign_for.object_hash(recorded, command.to_sign.slip.digest)
     _require_recorded(own, stored, recorded, first.number)
-    positions = tuple(MailboxPosition(head.number, head.entry) for head in others)
-    sent = SentLetter(stored.routing.letter, recipients, recorded, result.accepted, positions, result.heads)
+    positions = tuple(MailboxPosition(place.number, place.entry) for place in others)
+    sent = SentLetter(stored.routing.letter, recipients, recorded, result.accepted, positions, result.placement)
     kept.save_sent(context.home, sent)
     return sent
 
@@ -229,7 +224,7 @@ def _sent(
         name=names.get((own.owner, sent.letter), letter_name(sent.letter)),
         to=tuple(Recipient(user, by_user[user]) for user in sent.to),
         accepted_at=to_datetime(sent.accepted),
-        number=own.head_of(sent.heads[0], own.owner).number,
+        number=own.places_of(sent.placement, (own.owner, *sent.to))[0].number,
         signed_with_signature_key=with_signature_key,
         attachments=attachments,
     )

@@ -170,7 +170,7 @@ def _is_choice(own: Mailbox, link: Link) -> bool:
 
 def _delivered(context: Context, own: Mailbox, head: OpenedHead, result: StatusResult) -> dict[UserId, MailboxPosition]:
     """Where the letter lies in each recipient's mailbox, as the acceptance pinned it: what was kept here counts."""
-    shown = _read_heads(own, head.letter.to, result.heads)
+    shown = _positions(own, head.letter.to, result.placement)
     noted = kept.load_sent(context.home, head.letter.id)
     if noted is not None and dict(zip(noted.to, noted.positions, strict=True)) != shown:
         raise CheckFailed(
@@ -181,14 +181,12 @@ def _delivered(context: Context, own: Mailbox, head: OpenedHead, result: StatusR
     return shown
 
 
-def _read_heads(own: Mailbox, to: Sequence[UserId], heads: Sequence[bytes]) -> dict[UserId, MailboxPosition]:
-    if len(heads) != len(to) + 1:
-        raise CheckFailed("The repository's acceptance is not for all recipients.", "It was not used.")
+def _positions(own: Mailbox, to: Sequence[UserId], placement: bytes) -> dict[UserId, MailboxPosition]:
     try:
-        found = {user: own.head_of(data, user) for user, data in zip(to, heads[1:], strict=True)}
-        return {user: MailboxPosition(head.number, head.entry) for user, head in found.items()}
+        _, *others = own.places_of(placement, (own.owner, *to))
     except ProtocolError as error:
         raise CheckFailed("The repository's acceptance is not signed as it should be.", f"{error}.") from error
+    return {place.mailbox: MailboxPosition(place.number, place.entry) for place in others}
 
 
 def _receipts(

@@ -15,7 +15,7 @@ HOME/sent/, HOME/opened/ acceptances of letters sent, and letters opened here
 HOME/refused/            letters that the repository did not take, and why
 HOME/signed-for/         what was chosen about letters that open against a signature, with the released shares
 HOME/slip-proofs/        slips whose shares opened nothing: proof against their senders
-HOME/alarms/             contradicting signed heads: proof against the repository
+HOME/alarms/             contradicting signed statements: proof against the repository
 HOME/trust/              the state's roots (another folder can be named)
 """
 
@@ -41,7 +41,7 @@ class _Identity:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Two things that the repository showed and that cannot both be true. The heads are as it signed them.
+    """Two things that the repository showed and that cannot both be true: heads or placements, as it signed them.
 
     `descriptor` is the one that was current when it was raised, and empty in a home without a pin.
     """
@@ -50,8 +50,8 @@ class Alarm:
     raised: MomentField
     mailbox: UserIdField
     descriptor: Annotated[bytes, Size(0, limits.HANDSHAKE_BYTES)]
-    seen: Annotated[bytes, Size(0, limits.KIB)]
-    shown: Annotated[bytes, Size(0, limits.KIB)]
+    seen: Annotated[bytes, Size(0, limits.PLACEMENT_BYTES)]
+    shown: Annotated[bytes, Size(0, limits.PLACEMENT_BYTES)]
 
 
 class Home:

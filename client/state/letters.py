@@ -11,7 +11,7 @@ from client.state import files
 from client.state.home import Home
 from crypto_core import limits
 from crypto_core.choice import Choice
-from crypto_core.commands import MESSAGE_BYTES, ErrorCode, HeadField
+from crypto_core.commands import MESSAGE_BYTES, ErrorCode, HeadField, PlacementField
 from crypto_core.documents import MailboxPosition
 from crypto_core.ids import DigestField, LetterId, LetterIdField, MomentField, UserId, UserIdField
 from crypto_core.schema import Size
@@ -21,7 +21,7 @@ from crypto_core.schema import Size
 class SentLetter:
     """An accepted letter: `positions` is where it lies in each recipient's mailbox, in the order of `to`.
 
-    They were read from `heads`, the signed heads of the sender's mailbox and of each recipient's, which stay as proof:
+    They were read from the signed `placement`, in the sender's mailbox and in each recipient's, which stays as proof:
     the repository may have another key when its receipts are judged.
     """
 
@@ -30,7 +30,7 @@ class SentLetter:
     object: DigestField
     accepted: MomentField
     positions: Annotated[tuple[MailboxPosition, ...], Size(1, limits.RECIPIENTS)]
-    heads: Annotated[tuple[HeadField, ...], Size(2, limits.RECIPIENTS + 1)]
+    placement: PlacementField
 
 
 @dataclass(frozen=True, slots=True)

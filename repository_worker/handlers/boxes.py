@@ -11,7 +11,6 @@ from crypto_core.errors import ProtocolError
 from crypto_core.ids import DIGEST_BYTES, Milliseconds, UserId
 from crypto_core.sealed import SealedView
 from crypto_core.sign_for import Release
-from repository_worker.effects import Placed
 from repository_worker.errors import Refused, StorageError
 from repository_worker.handlers.context import Context
 from repository_worker.storage.interface import ReadView, StoredEntry
@@ -32,7 +31,7 @@ def page(owner: UserId, after: int, view: ReadView, context: Context, *, heads: 
     shown = _fitting(found.entries[:most])
     following = shown[-1].entry.number if len(shown) < len(found.entries) else None
     entries = tuple(box_entry(each, owner, context) for each in shown)
-    return BoxResult(entries, context.sign_state(owner, found.state), following)
+    return BoxResult(entries, context.sign_head(owner, found.state), following)
 
 
 def box_entry(stored: StoredEntry, owner: UserId, context: Context) -> BoxEntry:
@@ -72,11 +71,6 @@ def release(stored: StoredEntry, reader: UserId, context: Context) -> bytes:
         raise StorageError("a stored share that does not open") from error
     found = Release(context.repository, routing.letter, routing.author, reader, slip.slip.digest, share, context.now)
     return sign_for.sign_release(context.signing, found)
-
-
-def acceptance_heads(entries: Sequence[Placed], context: Context) -> tuple[bytes, ...]:
-    """Signed heads for what was accepted: one for each entry, in their order."""
-    return tuple(context.sign_head(each.mailbox, each.entry.number, each.hash) for each in entries)
 
 
 def _fitting(entries: Sequence[StoredEntry]) -> Sequence[StoredEntry]:

@@ -8,17 +8,17 @@ effect stored, and only then calls `reply` with what stands, so that a repeated 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from crypto_core import mailbox as chain
 from crypto_core.commands import ErrorCode
-from crypto_core.ids import Digest, Milliseconds, RepositoryId, SessionId, UserId
+from crypto_core.ids import Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.keys import SigningKey
 from crypto_core.session import DEFAULT_LIMITS, SessionLimits
 from pki.evidence import EvidenceSigner
-from repository_worker.effects import Effect, Outcome
+from repository_worker.effects import Effect, Outcome, Placed
 from repository_worker.errors import Refused
 from repository_worker.identities import Identities
 from repository_worker.stamper import Stamper
@@ -61,13 +61,14 @@ class Context:
     evidence: EvidenceSigner | None = field(default=None, repr=False)  #: None where the operator has made no key yet
     stamper: Stamper | None = field(default=None, repr=False)  #: None where no time-stamp authority was chosen
 
-    def sign_head(self, mailbox: UserId, number: int, entry: Digest) -> bytes:
-        """The repository's word that entry `number` of this mailbox has this hash."""
-        return chain.sign_head(self.signing, chain.Head(self.repository, mailbox, number, entry, self.now))
+    def sign_head(self, mailbox: UserId, state: MailboxState) -> bytes:
+        """The repository's word that the mailbox ends there now."""
+        return chain.sign_head(self.signing, chain.Head(self.repository, mailbox, state.number, state.hash, self.now))
 
-    def sign_state(self, mailbox: UserId, state: MailboxState) -> bytes:
-        """The signed head of a whole mailbox."""
-        return self.sign_head(mailbox, state.number, state.hash)
+    def sign_placement(self, entries: Sequence[Placed]) -> bytes:
+        """The repository's word where these entries of one object lie, in their order."""
+        places = tuple(chain.Place(each.mailbox, each.entry.number, each.hash) for each in entries)
+        return chain.sign_placement(self.signing, chain.Placement(self.repository, places, self.now))
 
 
 @dataclass(frozen=True, slots=True)

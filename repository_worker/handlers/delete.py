@@ -68,7 +68,7 @@ def _require_answered(found: Held, owner: UserId, context: Context) -> None:
 
 def _result(outcome: Outcome, context: Context) -> DeleteResult:
     own = _own(outcome)
-    return DeleteResult(own.entry.time, context.sign_head(own.mailbox, own.entry.number, own.hash))
+    return DeleteResult(own.entry.time, context.sign_placement([own]))
 
 
 def _own(outcome: Outcome) -> Placed:

@@ -48,4 +48,4 @@ def _result(outcome: Outcome, context: Context) -> ReceiptResult:
     if not outcome.entries:
         raise StorageError("a receipt was stored without its entries")
     own = outcome.entries[0]
-    return ReceiptResult(own.entry.time, context.sign_head(own.mailbox, own.entry.number, own.hash))
+    return ReceiptResult(own.entry.time, context.sign_placement([own]))

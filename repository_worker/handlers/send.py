@@ -13,7 +13,6 @@ from crypto_core.sealed import SealedObject
 from repository_worker.effects import Outcome, StoreLetter
 from repository_worker.errors import Refused, StorageError
 from repository_worker.handlers import renewals, signing
-from repository_worker.handlers.boxes import acceptance_heads
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView
 
@@ -106,4 +105,4 @@ def _result(letter: SealedObject, outcome: Outcome, context: Context) -> SendRes
     if not outcome.entries:
         raise StorageError("a letter was stored without its entries")
     accepted = outcome.entries[0].entry.time
-    return SendResult(letter.routing.letter, accepted, acceptance_heads(outcome.entries, context))
+    return SendResult(letter.routing.letter, accepted, context.sign_placement(outcome.entries))

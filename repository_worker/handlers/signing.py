@@ -157,8 +157,7 @@ def _result(
         if stored.slip.choice is not Choice.ACCEPTED:
             raise StorageError("an acceptance was stored and does not show")
         released = release(stored.entry, reader, context)
-    head = context.sign_head(own.mailbox, own.entry.number, own.hash)
-    return ChoiceResult(outcome.choice, own.entry.time, head, released)
+    return ChoiceResult(outcome.choice, own.entry.time, context.sign_placement([own]), released)
 
 
 def _own_entry(outcome: Outcome, reader: UserId) -> Placed:

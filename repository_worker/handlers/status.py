@@ -8,7 +8,7 @@ from __future__ import annotations
 from crypto_core.commands import ErrorCode, Status, StatusResult
 from repository_worker.errors import Refused, StorageError
 from repository_worker.handlers import signing
-from repository_worker.handlers.boxes import acceptance_heads, box_entry
+from repository_worker.handlers.boxes import box_entry
 from repository_worker.handlers.context import Caller, Context, Decision
 from repository_worker.storage.interface import ReadView, StoredStatus
 
@@ -33,5 +33,5 @@ def _result(found: StoredStatus | None, context: Context) -> StatusResult:
     receipts, choices = (
         tuple(box_entry(each, author, context) for each in entries) for entries in (found.receipts, found.choices)
     )
-    heads = acceptance_heads(found.acceptance, context)
-    return StatusResult(box_entry(found.sent, author, context), receipts, heads, choices)
+    placement = context.sign_placement(found.acceptance)
+    return StatusResult(box_entry(found.sent, author, context), receipts, placement, choices)

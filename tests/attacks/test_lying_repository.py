@@ -22,7 +22,7 @@ import pytest
 
 from client import naming
 from client.api import Repository
-from client.commands.proof import Contradiction
+from client.commands.proof import LATER_MS, Contradiction
 from client.commands.status import Signing
 from client.errors import CheckFailed, ExitCode, MailboxAlarm, NotFound
 from crypto_core import canonical_json, ids, mailbox, records, sign_for
@@ -57,9 +57,14 @@ class LyingStorage:
         self.victim: UserId | None = None
         self.lies: dict[str, Callable[..., Any]] = {}  #: instead of the method of this name
         self.share_secret = b""
+        self.later_ms = 0
 
     def __getattr__(self, name: str) -> Any:
         return self.__dict__.get("lies", {}).get(name) or getattr(self.honest, name)
+
+    def clock(self) -> Milliseconds:
+        """The time that its worker signs with."""
+        return Milliseconds(now_ms() + self.later_ms)
 
     def reading(self, questions: Questions) -> LyingStorage:
         """What a batch reads is told as everything else is."""
@@ -143,6 +148,7 @@ def liar(stack: PrivateStack) -> Iterator[LyingStorage]:
     metrics, ready = Metrics(), threading.Event()
     ring = Home(settings.home).ring(opened)
     pipeline = worker.build_pipeline(settings, opened, storage, ring, metrics)  # type: ignore[arg-type]
+    pipeline._clock = storage.clock
     consumer = Consumer(settings.broker(), pipeline, storage.honest.probe, metrics, settings.consumer("liar"))
     thread = threading.Thread(target=consumer.run, args=(ready.set,))
     thread.start()
@@ -577,10 +583,18 @@ class TestProof:
             assert found["operator_root"] == stack.root_fingerprint
             assert found["operator_root_approved"] is approved
 
-    def test_a_mailbox_that_became_shorter_convinces_everybody(self, liar, joao, tmp_path):
+    def test_a_mailbox_that_became_shorter_convinces_everybody(self, liar, joao, tmp_path, monkeypatch):
+        monkeypatch.setattr(liar, "later_ms", 2 * LATER_MS)  # than the head that João keeps was signed
         target = exported(joao, liar.telling(user_id(joao), roll_back), tmp_path / "proof.json")
         found = smr(None, "--verify", str(target))
         assert (found["proven"], found["contradiction"]) == (True, Contradiction.ROLLED_BACK.value)
+
+    def test_of_one_that_became_shorter_at_once_the_clocks_may_be_wrong(self, liar, joao, tmp_path):
+        with joao.open() as his, liar.doing():
+            his.send([user_id(joao)], b"para mim")  # so that the head that João keeps is of now
+        target = exported(joao, liar.telling(user_id(joao), roll_back), tmp_path / "proof.json")
+        found = smr(None, "--verify", str(target), code=ExitCode.CHECK_FAILED)
+        assert (found["proven"], found["contradiction"]) == (False, Contradiction.NOT_PROVEN.value)
 
     def test_entries_alone_prove_nothing_to_others(self, liar, joao, tmp_path):
         target = exported(joao, liar.leaving_out(2), tmp_path / "proof.json")

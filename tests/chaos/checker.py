@@ -147,7 +147,7 @@ def _letters(history: History, stored: Stored) -> Iterator[Violation]:
 
 
 def _positions(operation: Operation, letter: StoredLetter, stored: Stored) -> Iterator[Violation]:
-    """The signed heads of an acceptance name the very entries of the letter."""
+    """The signed placement of an acceptance names the very entries of the letter."""
     entries = {
         (each.mailbox, each.entry.number): each
         for owner in {letter.author, *letter.recipients}

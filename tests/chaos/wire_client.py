@@ -17,7 +17,7 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -277,22 +277,21 @@ class WireClient(Wire):
                     return False
 
     def _accepted(self, data: bytes, result: Any) -> dict[str, Any]:
-        """What an acceptance says, its signed heads verified."""
+        """What an acceptance says, its signed placement verified."""
         if isinstance(result, commands.ReceiptResult):
-            return {"positions": [self._position(result.head, self.me)]}
+            return {"positions": self._positions(result.placement, (self.me,))}
         body = envelope.read_command(data).open(self.app_key.public, self.live.keys)
         request = commands.decode_request(body).command
         assert isinstance(request, commands.Send)
         recipients = sealed.read(sealed.LETTER, request.head).recipients
-        positions = [
-            self._position(head, owner) for head, owner in zip(result.heads, (self.me, *recipients), strict=True)
-        ]
+        positions = self._positions(result.placement, (self.me, *recipients))
         self.own.append(LetterId(result.letter))
         return {"letter": result.letter.hex(), "positions": positions}
 
-    def _position(self, data: bytes, owner: UserId) -> tuple[str, int, str]:
-        head = mailbox.read_head(data, self.descriptor.verify_key, self.descriptor.repository, owner)
-        return owner.hex(), head.number, head.entry.hex()
+    def _positions(self, data: bytes, owners: Sequence[UserId]) -> list[tuple[str, int, str]]:
+        places = mailbox.read_placement(data, self.descriptor.verify_key, self.descriptor.repository).places
+        assert [place.mailbox for place in places] == list(owners)
+        return [(place.mailbox.hex(), place.number, place.entry.hex()) for place in places]
 
     def _party(self) -> Party:
         return Party(self.me, Digest(bytes.fromhex(self.member.registration)))

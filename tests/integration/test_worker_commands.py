@@ -57,7 +57,10 @@ def test_a_letter_and_its_receipt(people):
     assert [each.entry.kind for each in status.receipts] == [mailbox.EntryKind.RECEIPT]
     assert status.receipts[0].entry.routing.author == joao.user
     assert status.receipts[0].entry.time == accepted.accepted
-    assert len(status.heads) == len(sent.heads) == 2
+    key, repository = of_maria.descriptor.verify_key, of_maria.descriptor.repository
+    one, two = (mailbox.read_placement(each.placement, key, repository) for each in (sent, status))
+    assert one.places == two.places
+    assert [place.mailbox for place in one.places] == [maria.user, joao.user]
 
 
 def test_evidence_for_the_author_and_for_the_reader(stack, people):
@@ -98,8 +101,8 @@ def test_a_letter_to_several_and_to_oneself(people):
     sent = of_maria.send(maria, [joao, bruno], b"to both")
     owners = [maria.user, *sorted([joao.user, bruno.user])]
     key, repository = of_maria.descriptor.verify_key, of_maria.descriptor.repository
-    heads = [mailbox.read_head(data, key, repository, owner) for data, owner in zip(sent.heads, owners, strict=True)]
-    assert [head.number for head in heads] == [1, 1, 1]
+    places = mailbox.read_placement(sent.placement, key, repository).places
+    assert [(place.mailbox, place.number) for place in places] == [(owner, 1) for owner in owners]
     assert of_joao.read(joao, maria, sent.letter)[2] == of_bruno.read(bruno, maria, sent.letter)[2] == b"to both"
     own = of_maria.send(maria, [maria], b"to myself")
     got, head, body = of_maria.read(maria, maria, own.letter)

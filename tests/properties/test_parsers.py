@@ -77,6 +77,8 @@ VIEW = sealed.read(sealed.LETTER, sealed_letter().head).view(JOAO)
 RECEIPT_VIEW = sealed.read(sealed.RECEIPT, sealed_receipt()).view(MARIA)
 LOGIN = MADE.answered.login_document(MARIA, NOW)
 HEAD = mailbox.sign_head(signing_key("repository"), mailbox.Head(REPOSITORY, JOAO, 1, digest("entry"), NOW))
+PLACES = mailbox.Place(JOAO, 1, digest("entry")), mailbox.Place(MARIA, 2, digest("other"))
+PLACEMENT = mailbox.sign_placement(signing_key("repository"), mailbox.Placement(REPOSITORY, PLACES, NOW))
 RELEASE = sign_for.sign_release(
     signing_key("repository"),
     sign_for.Release(REPOSITORY, LETTER, MARIA, JOAO, digest("slip"), sign_for_letter().shares[0], NOW),
@@ -100,6 +102,7 @@ VALID = {
     "letter body": sealed_letter().body,
     "receipt": sealed_receipt(),
     "mailbox head": HEAD,
+    "mailbox placement": PLACEMENT,
     "letter document": make_draft().document,
     "login document": LOGIN,
     "view": cbor.encode(schema.to_map(VIEW)),
@@ -192,6 +195,8 @@ READERS = {
     "receipt.open_receipt": open_receipt,
     "receipt.seal": seal_receipt,
     "mailbox.read_head": lambda data: mailbox.read_head(data, signing_key("repository").public, REPOSITORY, JOAO),
+    "mailbox.read_placement": lambda data: mailbox.read_placement(data, signing_key("repository").public, REPOSITORY),
+    "mailbox.is_placement": mailbox.is_placement,
     "documents.decode Login": lambda data: documents.decode(documents.Login, data, REPOSITORY),
     "documents.decode Letter": lambda data: documents.decode(documents.Letter, data, REPOSITORY),
     "documents.decode Slip": lambda data: documents.decode(documents.Slip, data, REPOSITORY),

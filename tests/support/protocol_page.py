@@ -75,7 +75,7 @@ STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     (
         "SEND",
-        "Command 1 carries the letter. The reply carries a signed head for each of the two mailboxes.",
+        "Command 1 carries the letter. The reply carries its signed placement in the two mailboxes.",
         (
             "send_salt",
             "send_key",

@@ -147,9 +147,8 @@ def make(now: Milliseconds) -> Values:
     command = commands.Send(parts.head, parts.body)
     nonce = suite.sha256(b"nonce")
     request = envelope.seal_command(app, live.keys, 1, commands.encode_request(command, nonce, now))
-    entries = _entries(values | {"head": parts.head.hex()}, repository, maria, bruno, now)
-    heads = tuple(mailbox.sign_head(signing, each) for each in entries)
-    result = commands.SendResult(written.letter.id, now, heads)
+    placed = _placement(values | {"head": parts.head.hex()}, repository, maria, bruno, now)
+    result = commands.SendResult(written.letter.id, now, mailbox.sign_placement(signing, placed))
     accepted = envelope.seal_reply(
         signing, live.keys, 1, suite.sha256(request), commands.encode_reply(nonce, now, result)
     )
@@ -207,11 +206,10 @@ def replay(values: Values) -> Values:
     )
     result = commands.decode_reply(derived["send_reply_body"], commands.SendResult, data["nonce"])
     derived |= _open_letter(data, described.repository, UserId(data["bruno"]), maria_certificate)
-    expected = _entries(values, described.repository, maria, UserId(data["bruno"]), now)
-    for owner, head, wanted in zip((maria, UserId(data["bruno"])), result.heads, expected, strict=True):
-        if mailbox.read_head(head, described.verify_key, described.repository, owner) != wanted:
-            raise AssertionError("a head is of another entry")
-    derived |= {"sent_entry": expected[0].entry, "received_entry": expected[1].entry}
+    expected = _placement(values, described.repository, maria, UserId(data["bruno"]), now)
+    if mailbox.read_placement(result.placement, described.verify_key, described.repository) != expected:
+        raise AssertionError("the placement is of other entries")
+    derived |= {"sent_entry": expected.places[0].entry, "received_entry": expected.places[1].entry}
     if (derived["body"], derived["subject"]) != (BODY.encode(), SUBJECT.encode()):
         raise AssertionError("the letter says something else")
     return {name: value.hex() for name, value in derived.items()} | {"repository": described.repository}
@@ -271,18 +269,17 @@ def _open_letter(
     }
 
 
-def _entries(
-    values: Values, repository: str, maria: UserId, bruno: UserId, now: Milliseconds
-) -> tuple[mailbox.Head, mailbox.Head]:
+def _placement(values: Values, repository: str, maria: UserId, bruno: UserId, now: Milliseconds) -> mailbox.Placement:
     stored = sealed.read(sealed.LETTER, bytes.fromhex(values["head"]))
     routing = mailbox.EntryRouting(stored.routing.letter, maria, (bruno,))
 
-    def head(owner: UserId, kind: mailbox.EntryKind) -> mailbox.Head:
+    def place(owner: UserId, kind: mailbox.EntryKind) -> mailbox.Place:
         entry = mailbox.Entry(1, now, kind, routing, stored.object_hash)
         (digest,) = mailbox.extend(repository, owner, 0, mailbox.genesis(repository, owner), [entry])
-        return mailbox.Head(repository, owner, 1, Digest(digest), now)
+        return mailbox.Place(owner, 1, Digest(digest))
 
-    return head(maria, mailbox.EntryKind.SENT), head(bruno, mailbox.EntryKind.RECEIVED)
+    places = place(maria, mailbox.EntryKind.SENT), place(bruno, mailbox.EntryKind.RECEIVED)
+    return mailbox.Placement(repository, places, now)
 
 
 def _certificate(name: str, now: Milliseconds) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

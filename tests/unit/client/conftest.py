@@ -16,7 +16,7 @@ from crypto_core import commands, mailbox
 from crypto_core.commands import BoxEntry, BoxResult
 from crypto_core.deletion import SignedDeletion
 from crypto_core.ids import LetterId, Milliseconds, UserId
-from crypto_core.mailbox import Entry, EntryKind, EntryRouting, Head
+from crypto_core.mailbox import Entry, EntryKind, EntryRouting, Head, Place, Placement
 from tests.support import protocol
 
 
@@ -73,6 +73,16 @@ class PlayedRepository:
         for each in self.entries[:at]:
             entry = each.hash(protocol.REPOSITORY, self.owner, entry)
         return mailbox.sign_head(self.key, Head(protocol.REPOSITORY, self.owner, at, entry, protocol.NOW))
+
+    def placement(self, *numbers: int, owner: UserId | None = None, later_ms: int = 0, lie: bool = False) -> bytes:
+        """As the repository signs where these entries lie; with `lie` as if they were others."""
+        found, entry = [], mailbox.genesis(protocol.REPOSITORY, self.owner)
+        for each in self.entries:
+            entry = each.hash(protocol.REPOSITORY, self.owner, entry)
+            if each.number in numbers:
+                found.append(Place(owner or self.owner, each.number, protocol.digest("another") if lie else entry))
+        signed = Placement(protocol.REPOSITORY, tuple(found), Milliseconds(protocol.NOW + later_ms))
+        return mailbox.sign_placement(self.key, signed)
 
     def answer(self, command: Any) -> BoxResult:
         self.asked.append(command)

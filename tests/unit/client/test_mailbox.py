@@ -152,6 +152,61 @@ def test_a_head_without_its_entries_is_an_alarm(own: Mailbox, repository: Played
         own.connect(head, 4)
 
 
+ME = (protocol.MARIA,)
+
+
+def test_the_chain_is_followed_up_to_a_placement(own: Mailbox, repository: PlayedRepository):
+    see(own, repository)
+    floor = own.floor()
+    repository.add(b"letter-id-000009")
+    repository.add(b"letter-id-000010")
+    (place,) = own.connect_placement(repository.placement(5), ME, floor)
+    assert (place.number, own.chain().number) == (5, 6)
+    one, two = own.connect_placement(repository.placement(5, 6), ME * 2, floor)  # a letter to oneself
+    assert (one.number, two.number) == (5, 6)
+
+
+def test_what_was_just_sent_cannot_lie_before_what_was_seen(own: Mailbox, repository: PlayedRepository):
+    see(own, repository)
+    with pytest.raises(MailboxAlarm, match="places at entry 3 what was sent after entry 4 was seen"):
+        own.connect_placement(repository.placement(3), ME, own.floor())
+    assert own.connect_placement(repository.placement(3), ME, 0)[0].number == 3  # of a repeat nothing was expected
+
+
+def test_a_placement_must_fit_to_the_entries(own: Mailbox, repository: PlayedRepository):
+    see(own, repository)
+    repository.entries[-1] = dataclasses.replace(repository.entries[-1], object=protocol.digest("another letter"))
+    with pytest.raises(MailboxAlarm, match="entry 4 does not fit"):
+        own.connect_placement(repository.placement(4), ME, 0)
+
+
+def test_a_placement_without_its_entry_is_an_alarm(own: Mailbox, repository: PlayedRepository):
+    see(own, repository)
+    repository.add()
+    placed = repository.placement(5)
+    del repository.entries[-1]
+    with pytest.raises(MailboxAlarm, match="entry 5 is missing"):
+        own.connect_placement(placed, ME, 4)
+
+
+@pytest.mark.parametrize(
+    ("owners", "owner", "key"),
+    [
+        (ME, protocol.JOAO, "repository"),
+        ((*ME, protocol.JOAO), protocol.MARIA, "repository"),
+        ((protocol.JOAO,), protocol.MARIA, "repository"),
+        (ME, protocol.MARIA, "somebody else"),
+    ],
+)
+def test_a_placement_in_other_mailboxes_or_by_others_is_an_alarm(own: Mailbox, repository, owners, owner, key):
+    see(own, repository)
+    repository.key = protocol.signing_key(key)
+    with pytest.raises(MailboxAlarm, match="signed placement is not valid"):
+        own.connect_placement(repository.placement(4, owner=owner), owners, 0)
+    with pytest.raises(MailboxAlarm, match="signed placement is not valid"):
+        own.connect_placement(repository.head(), ME, 0)
+
+
 def test_a_shown_entry_must_be_the_recorded_one(own: Mailbox, repository: PlayedRepository):
     see(own, repository)
     own.require([BoxEntry(repository.entries[2], None, True)])

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from client.cli import views
 from client.commands import proof
-from client.commands.proof import Contradiction
+from client.commands.proof import Contradiction, Statement
 from client.errors import CheckFailed, ExitCode, MailboxAlarm, NotFound, Usage
 from client.state import pin
 from crypto_core import canonical_json, descriptor, mailbox, suite
+from crypto_core.errors import BindingMismatch, SignatureInvalid
 from crypto_core.ids import Milliseconds
 from crypto_core.keys import EcdsaSigningKey
 from crypto_core.mailbox import Head
@@ -59,12 +60,12 @@ def proof_mailbox(context, session):
     return Mailbox(context, session, protocol.MARIA)
 
 
-def later_head(repository, number):
-    """As the repository signs it a second later."""
+def later_head(repository, number, later=proof.LATER_MS + 1):
+    """As the repository signs it a good minute later."""
     entry = mailbox.genesis(protocol.REPOSITORY, repository.owner)
     for each in repository.entries[:number]:
         entry = each.hash(protocol.REPOSITORY, repository.owner, entry)
-    head = Head(protocol.REPOSITORY, repository.owner, number, entry, Milliseconds(protocol.NOW + 1000))
+    head = Head(protocol.REPOSITORY, repository.owner, number, entry, Milliseconds(protocol.NOW + later))
     return mailbox.sign_head(repository.key, head)
 
 
@@ -136,16 +137,74 @@ def test_heads_that_can_both_be_true_prove_nothing(lying, home, tmp_path):
     assert judged.exit_code is ExitCode.CHECK_FAILED
 
 
-def test_an_old_head_shown_late_by_a_liar_is_no_roll_back(lying):
+SEEN = Statement(4, protocol.digest("4"), protocol.NOW, last=True)
+MUCH_LATER = Milliseconds(protocol.NOW + proof.LATER_MS + 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "contradiction"),
+    [
+        ({"number": 3, "time": MUCH_LATER}, Contradiction.ROLLED_BACK),
+        ({"number": 0, "time": MUCH_LATER}, Contradiction.ROLLED_BACK),
+        ({"entry": protocol.digest("another")}, Contradiction.FORKED),
+        ({"entry": protocol.digest("another"), "last": False}, Contradiction.FORKED),
+        ({"entry": protocol.digest("another"), "last": False, "time": MUCH_LATER}, Contradiction.FORKED),
+        # The same, and a mailbox that grew.
+        ({}, Contradiction.NOT_PROVEN),
+        ({"time": MUCH_LATER}, Contradiction.NOT_PROVEN),
+        ({"number": 5, "time": MUCH_LATER}, Contradiction.NOT_PROVEN),
+        # An old head, shown late.
+        ({"number": 3, "time": Milliseconds(protocol.NOW - proof.LATER_MS - 1)}, Contradiction.NOT_PROVEN),
+        # At once, or nearly: two workers with clocks of their own.
+        ({"number": 3}, Contradiction.NOT_PROVEN),
+        ({"number": 3, "time": Milliseconds(protocol.NOW + proof.LATER_MS)}, Contradiction.NOT_PROVEN),
+        # A placement can be asked for at any time: it says nothing about the end.
+        ({"number": 3, "time": MUCH_LATER, "last": False}, Contradiction.NOT_PROVEN),
+    ],
+    ids=lambda each: str(getattr(each, "value", each)),
+)
+def test_what_two_statements_prove(changes, contradiction):
+    shown = dataclasses.replace(SEEN, entry=protocol.digest(str(changes.get("number", 4))))
+    shown = dataclasses.replace(shown, **changes)
+    for pair in ((SEEN, shown), (shown, SEEN)):
+        assert proof.contradiction(*pair) is contradiction
+
+
+def test_a_head_after_a_placement_of_a_later_entry_is_a_roll_back():
+    placed = dataclasses.replace(SEEN, last=False)
+    shown = Statement(3, protocol.digest("3"), MUCH_LATER, last=True)
+    assert proof.contradiction(placed, shown) is Contradiction.ROLLED_BACK
+
+
+def a_proof(published, seen, shown):
+    return proof.Proof("x", protocol.NOW, protocol.MARIA, published[1], seen, shown)
+
+
+def test_nobody_can_frame_a_repository_with_the_placement_of_an_old_letter(lying, published):
+    """Who asks for the status of an old letter gets its place, signed now: no roll-back."""
     _, repository = lying
-    seen = mailbox.read_head(later_head(repository, 4), repository.key.public, protocol.REPOSITORY, protocol.MARIA)
-    old = dataclasses.replace(seen, number=3, entry=protocol.digest("3"), time=protocol.NOW)
-    for heads in ((seen, old), (old, seen)):
-        assert proof._contradiction(*heads) is Contradiction.NOT_PROVEN
-    assert proof._contradiction(seen, None) is Contradiction.NOT_PROVEN
-    at_once = dataclasses.replace(old, time=seen.time)
-    for heads in ((seen, at_once), (at_once, seen)):
-        assert proof._contradiction(*heads) is Contradiction.NOT_PROVEN
+    judged = proof.judge(a_proof(published, repository.head(), repository.placement(2, later_ms=10 * proof.LATER_MS)))
+    assert judged.contradiction is Contradiction.NOT_PROVEN
+    assert (judged.shown.number, judged.shown.last) == (2, False)
+
+
+def test_a_placement_of_another_entry_under_a_number_is_a_fork(lying, published):
+    _, repository = lying
+    for numbers in ((4,), (3, 4)):  # a letter to oneself has two places
+        judged = proof.judge(a_proof(published, repository.head(), repository.placement(*numbers, lie=True)))
+        assert judged.contradiction is Contradiction.FORKED
+        assert judged.shown.number == 4
+    honest = proof.judge(a_proof(published, repository.head(), repository.placement(3, 4)))
+    assert honest.contradiction is Contradiction.NOT_PROVEN
+
+
+def test_a_placement_in_other_mailboxes_is_no_proof(lying, published):
+    _, repository = lying
+    with pytest.raises(BindingMismatch):
+        proof.judge(a_proof(published, repository.head(), repository.placement(4, owner=protocol.JOAO)))
+    repository.key = protocol.signing_key("somebody else")
+    with pytest.raises(SignatureInvalid):
+        proof.judge(a_proof(published, b"", repository.placement(4)))
 
 
 def test_a_signature_of_somebody_else_proves_nothing(lying, home):

@@ -409,8 +409,8 @@ def test_a_home_that_was_never_set_up_says_so(home: Home):
 
 def test_sent_and_opened_letters_are_remembered(home: Home):
     position = MailboxPosition(1, protocol.digest("entry"))
-    heads = (b"head one", b"head two")
-    sent = SentLetter(protocol.LETTER, (protocol.JOAO,), protocol.digest("o"), protocol.NOW, (position,), heads)
+    to, digest = (protocol.JOAO,), protocol.digest("o")
+    sent = SentLetter(protocol.LETTER, to, digest, protocol.NOW, (position,), b"placement")
     letters.save_sent(home, sent)
     assert letters.load_sent(home, protocol.LETTER) == sent
     assert letters.load_sent(home, LetterId(bytes(16))) is None

@@ -71,27 +71,27 @@ RESULTS = {
     "LIST": commands.ListResult((PERSON,), MARIA),
     "LIST, last page": commands.ListResult((), None),
     "NEW": commands.BoxResult((BOX_ENTRY, commands.BoxEntry(entry(2), None, read=True)), b"head", 2),
-    "SEND": commands.SendResult(LETTER, NOW, (b"one", b"two")),
+    "SEND": commands.SendResult(LETTER, NOW, b"placement"),
     "RECV": commands.RecvResult(BOX_ENTRY, b"body"),
-    "RECEIPT": commands.ReceiptResult(NOW, b"head"),
+    "RECEIPT": commands.ReceiptResult(NOW, b"placement"),
     "RECV, to be signed for": commands.RecvResult(
         dataclasses.replace(BOX_ENTRY, slip=commands.SlipView(SLIP, None, None)), None
     ),
     "RECV, signed for": commands.RecvResult(
         dataclasses.replace(BOX_ENTRY, slip=commands.SlipView(SLIP, Choice.ACCEPTED, b"release")), b"body"
     ),
-    "ACCEPT": commands.ChoiceResult(Choice.ACCEPTED, NOW, b"head", b"release"),
-    "REFUSE": commands.ChoiceResult(Choice.EXPIRED, NOW, b"head", None),
-    "DELETE": commands.DeleteResult(NOW, b"head"),
+    "ACCEPT": commands.ChoiceResult(Choice.ACCEPTED, NOW, b"placement", b"release"),
+    "REFUSE": commands.ChoiceResult(Choice.EXPIRED, NOW, b"placement", None),
+    "DELETE": commands.DeleteResult(NOW, b"placement"),
     "ALL, with a tombstone": commands.BoxResult(
         (commands.BoxEntry(entry(3), None, read=True, deletion=DELETION),), b"head", None
     ),
-    "STATUS": commands.StatusResult(BOX_ENTRY, (BOX_ENTRY,), (b"head",)),
+    "STATUS": commands.StatusResult(BOX_ENTRY, (BOX_ENTRY,), b"placement"),
     "EVIDENCE": commands.EvidenceResult(b"{}", b"a CMS signature", (EntryStamp(0, 1, 2, (b"h" * 32,), b"a token"),)),
     "STATUS, signed for": commands.StatusResult(
         BOX_ENTRY,
         (),
-        (b"head",),
+        b"placement",
         (
             commands.BoxEntry(
                 entry(3), None, read=True, choice=SignedChoice(Choice.ACCEPTED, digest("slip"), b"{}", b"CMS")

@@ -8,8 +8,8 @@ import pytest
 
 from crypto_core import cbor, cose, labels, limits, mailbox, schema
 from crypto_core.errors import BindingMismatch, ChainBroken, LimitExceeded, Malformed, SignatureInvalid
-from crypto_core.ids import LetterId
-from crypto_core.mailbox import EntryKind, EntryRouting, Head
+from crypto_core.ids import LetterId, UserId
+from crypto_core.mailbox import NUMBER_MAX, EntryKind, EntryRouting, Head
 from tests.support.protocol import (
     BRUNO,
     JOAO,
@@ -207,3 +207,78 @@ def test_entries_travel_as_maps():
         schema.from_map(mailbox.Entry, {**schema.to_map(ENTRIES[0]), "kind": "lost"})
     with pytest.raises(LimitExceeded):
         schema.to_map(dataclasses.replace(ENTRIES[0], number=0))
+
+
+# ----------------------------------------------------------------------------------------------------------- placements
+
+PLACES = (mailbox.Place(MARIA, 3, digest("third")), mailbox.Place(JOAO, 6, CHAIN[-1]))
+PLACEMENT = mailbox.Placement(REPOSITORY, PLACES, NOW)
+PLACED = mailbox.sign_placement(KEY, PLACEMENT)
+
+
+def read_placement(data, key=KEY, repository=REPOSITORY):
+    return mailbox.read_placement(data, key.public, repository)
+
+
+def test_placement_round_trip():
+    assert read_placement(PLACED) == PLACEMENT
+    twice = dataclasses.replace(PLACEMENT, places=(PLACES[1], dataclasses.replace(PLACES[1], number=7)))
+    assert read_placement(mailbox.sign_placement(KEY, twice)) == twice  # a letter to oneself
+
+
+def test_the_largest_placement_is_within_its_limit():
+    places = tuple(
+        mailbox.Place(UserId(number.to_bytes(28, "big")), NUMBER_MAX, digest(str(number)))
+        for number in range(limits.RECIPIENTS + 1)
+    )
+    signed = mailbox.sign_placement(KEY, dataclasses.replace(PLACEMENT, places=places))
+    assert len(signed) <= limits.PLACEMENT_BYTES
+    assert read_placement(signed).places == places
+
+
+@pytest.mark.parametrize("count", [0, limits.RECIPIENTS + 2])
+def test_a_placement_in_none_or_too_many_mailboxes_is_refused(count):
+    payload = schema.to_map(PLACEMENT) | {"places": [schema.to_map(PLACES[0])] * count}
+    with pytest.raises((Malformed, LimitExceeded)):
+        read_placement(resigned(PLACED, KEY, payload=cbor.encode(payload)))
+
+
+def test_a_placement_of_another_repository_or_by_another_key_is_refused():
+    with pytest.raises(BindingMismatch):
+        read_placement(PLACED, repository=OTHER_REPOSITORY)
+    with pytest.raises(SignatureInvalid):
+        read_placement(PLACED, signing_key("somebody"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"time": NOW + 1}, {"places": PLACES[:1]}, {"places": PLACES[::-1]}, {"repository": OTHER_REPOSITORY}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_changed_placement_is_refused(changes):
+    found = cbor.decode(PLACED)
+    found.value[2] = cbor.encode(schema.to_map(dataclasses.replace(PLACEMENT, **changes)))
+    with pytest.raises(SignatureInvalid):
+        read_placement(cbor.encode(found))
+
+
+def test_entry_zero_is_in_no_placement():
+    places = [schema.to_map(PLACES[0]) | {"number": 0}]
+    with pytest.raises(Malformed):
+        read_placement(resigned(PLACED, KEY, payload=cbor.encode(schema.to_map(PLACEMENT) | {"places": places})))
+
+
+def test_heads_and_placements_are_told_apart():
+    assert mailbox.is_placement(PLACED)
+    assert not mailbox.is_placement(SIGNED)
+    with pytest.raises(Malformed):
+        read_head(PLACED, owner=MARIA)
+    with pytest.raises(Malformed):
+        read_placement(SIGNED)
+    with pytest.raises(Malformed):
+        read_placement(resigned(PLACED, KEY, {cose.LABEL: labels.MAILBOX_HEAD}))
+
+
+def test_a_placement_over_its_limit_is_not_read():
+    with pytest.raises(LimitExceeded):
+        read_placement(bytes(limits.PLACEMENT_BYTES + 1))

@@ -203,6 +203,11 @@ def caller(user: Any) -> Caller:
     return Caller(SESSION, user)
 
 
+def places(data: bytes) -> tuple[mailbox.Place, ...]:
+    """The places of a verified placement of the repository."""
+    return mailbox.read_placement(data, protocol.signing_key("repository").public, REPOSITORY).places
+
+
 def read_head(data: bytes, owner: Any) -> mailbox.Head:
     """A verified head of the repository."""
     return mailbox.read_head(data, protocol.signing_key("repository").public, REPOSITORY, owner)

@@ -33,7 +33,7 @@ from tests.support.protocol import (
     sign_for_letter,
 )
 from tests.support.wire import Citizen
-from tests.unit.repository_worker.conftest import caller, read_head
+from tests.unit.repository_worker.conftest import caller, places
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ class TestDelete:
         outcome = Outcome(entries=(Placed(joao.user, entry, Digest(bytes(32))),))
         result = decision.reply(outcome)
         assert result.deleted == NOW + 5
-        assert read_head(result.head, joao.user).number == 2
+        assert [(place.mailbox, place.number) for place in places(result.placement)] == [(joao.user, 2)]
 
     def test_a_letter_that_is_not_in_the_box(self, shelf, refusal, joao, received, deletion):
         shelf.entries_[MARIA] = shelf.entries_.pop(joao.user)

@@ -43,7 +43,7 @@ from tests.support.protocol import (
     sealed_receipt,
     signed,
 )
-from tests.unit.repository_worker.conftest import caller, read_head
+from tests.unit.repository_worker.conftest import caller, places, read_head
 
 LETTER_HEAD = sealed.read(sealed.LETTER, sealed_letter().head)
 RECEIPT = sealed.read(sealed.RECEIPT, sealed_receipt())
@@ -121,8 +121,8 @@ class TestSend:
             entries=tuple(Placed(o, e.entry, e.hash) for o, e in zip((MARIA, BRUNO, JOAO), placed, strict=True))
         )
         result = decision.reply(outcome)
-        assert [read_head(h, o).entry for h, o in zip(result.heads, (MARIA, BRUNO, JOAO), strict=True)] == [
-            each.hash for each in placed
+        assert [(place.mailbox, place.entry) for place in places(result.placement)] == [
+            (owner, each.hash) for owner, each in zip((MARIA, BRUNO, JOAO), placed, strict=True)
         ]
 
     def test_as_somebody_else(self, refusal):

@@ -22,7 +22,7 @@ from client.state.session import LiveSession, OwnRegistration
 from crypto_core import commands, ids, letter, limits, sealed, sign_for
 from crypto_core.commands import RefusedByRepository, SendResult
 from crypto_core.documents import MailboxPosition, Party
-from crypto_core.errors import ProtocolError
+from crypto_core.errors import BindingMismatch, ProtocolError
 from crypto_core.ids import Digest, Milliseconds, UserId
 from crypto_core.keys import SealingPublicKey
 from crypto_core.letter import Draft
@@ -185,6 +185,8 @@ def accepted(
         raise _wrong("it is for another letter")
     try:
         own.places_of(result.placement, owners)
+    except BindingMismatch as error:
+        raise _wrong("it is not for all recipients, or for others") from error
     except ProtocolError as error:
         raise _wrong(str(error)) from error
     first, *others = own.connect_placement(result.placement, owners, floor)

@@ -184,6 +184,8 @@ def _delivered(context: Context, own: Mailbox, head: OpenedHead, result: StatusR
 def _positions(own: Mailbox, to: Sequence[UserId], placement: bytes) -> dict[UserId, MailboxPosition]:
     try:
         _, *others = own.places_of(placement, (own.owner, *to))
+    except BindingMismatch as error:
+        raise CheckFailed("The repository's acceptance is not for all recipients.", "It was not used.") from error
     except ProtocolError as error:
         raise CheckFailed("The repository's acceptance is not signed as it should be.", f"{error}.") from error
     return {place.mailbox: MailboxPosition(place.number, place.entry) for place in others}

@@ -74,7 +74,7 @@ def cpu_by_stage(world: World, plan: Plan) -> Iterable[Measure]:
     ours: Figures = {name: [] for name in FLOORS}
     floor: Figures = {name: [] for name in FLOORS}
     total: list[float] = []
-    size, reply, count = _sizes(world)
+    size, reply, count = sizes_of_a_send(world)
     with world.plain_workers("insert", reply) as inserting, world.plain_workers("echo", reply, ECHO) as answering:
         for number in range(plan.repetitions):
             world.say(f"processor time, repetition {number + 1} of {plan.repetitions}")
@@ -82,7 +82,7 @@ def cpu_by_stage(world: World, plan: Plan) -> Iterable[Measure]:
             echo = _plain(world, answering, ECHO, max(FLOOR_FEWEST, count), size)
             insert = _plain(world, inserting, FLOOR, max(FLOOR_FEWEST, count), size)
             for name, work in bare.works().items():
-                floor[name].append(_milliseconds(work))
+                floor[name].append(milliseconds(work))
             floor["publish"].append(echo)
             floor["store"].append(max(0.0, insert - echo))
     for name, what in FLOORS.items():
@@ -120,14 +120,15 @@ def _row(
     return Measure(name, "ms", tuple(runs), tuple(floor), Better.LOWER, aim, bound, what)
 
 
-def _milliseconds(work: Callable[[], object]) -> float:
+def milliseconds(work: Callable[[], object]) -> float:
+    """Processor time of one call, the mean of ROUNDS."""
     before = time.process_time()
     for _ in range(ROUNDS):
         work()
     return (time.process_time() - before) / ROUNDS / MILLISECOND
 
 
-def _sizes(world: World) -> tuple[int, int, int]:
+def sizes_of_a_send(world: World) -> tuple[int, int, int]:
     """Bytes of a request and of a reply, and how many messages a load process make a repetition."""
     made = world.prepare(world.loads, kind="send", count=WARM_UP, bytes=1024)
     played = world.play(world.loads)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from bench.attachments import attachment_memory, attachments
+from bench.budget import budget
 from bench.figures import Better, Measure, Played, percentile
 from bench.mailboxes import hot_mailbox, mailbox_sizes
 from bench.negotiation import negotiation
@@ -155,6 +157,7 @@ ROWS: dict[str, Row] = {
     **{name: row for subject in (SEND, NEW, LIST, STATUS, RECV) for name, row in _both(subject).items()},
     "negotiation": negotiation,
     "cpu": cpu_by_stage,
+    "budget": partial(budget, bound=THROUGHPUT_BOUND),
     "two_workers": two_workers,
     "hot_mailbox": hot_mailbox,
     "mailbox_size": mailbox_sizes,

@@ -26,6 +26,7 @@ from bench.figures import Measure
 from bench.plan import Plan, Row
 from bench.rows import ROWS
 from bench.world import World
+from repository_worker.processes import Stopped
 
 #: An environment with matplotlib alone, which `make bench` makes.
 PLOTTER = Path(sys.prefix) / "bench-env" / "bin" / "python"
@@ -92,5 +93,5 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         sys.exit("stopped: nothing was written")

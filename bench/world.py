@@ -30,7 +30,7 @@ from crypto_core.session import Session
 from pki.revocation import REFETCH_AFTER
 from pki.tokens.profiles import CardKeyUse
 from pki.validator import REMEMBER_FOR
-from repository_worker.processes import die_with_parent
+from repository_worker.processes import StopRequest, die_with_parent
 from repository_worker.settings import PREFIX, Settings
 from repository_worker.stack import CLIENT_PERMISSIONS, PrivateStack
 
@@ -105,7 +105,7 @@ class Child:
 
 
 class World:
-    """Entering it starts everything; `say` is told what is awaited."""
+    """Entering it starts everything; `say` is told what is awaited. Raises Stopped when it is to end meanwhile."""
 
     def __init__(self, folder: Path, say: Say) -> None:
         self.say = say
@@ -114,7 +114,8 @@ class World:
             f"{PREFIX}CRL_REFETCH_SECONDS": str(REFETCH_AFTER.total_seconds()),
             f"{PREFIX}CERTIFICATE_MEMORY_SECONDS": str(REMEMBER_FOR.total_seconds()),
         }
-        self.stack = PrivateStack(folder, WORKERS, settings=settings, metrics=True)
+        self._request = StopRequest()
+        self.stack = PrivateStack(folder, WORKERS, settings=settings, metrics=True, checkpoint=self._request.check)
         self.loads: list[Child] = []
         self.people: list[list[Citizen]] = []
         self._password = ""
@@ -123,7 +124,8 @@ class World:
     def __enter__(self) -> Self:
         try:
             self.say("starting a private broker, database and workers")
-            self._ending.enter_context(self.stack)
+            with self._request:
+                self._ending.enter_context(self.stack)
             self._declare_floor_queue()
             self._enrol()
         except BaseException:

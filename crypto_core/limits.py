@@ -63,6 +63,7 @@ PAGE_BYTES: Final = 4 * MIB  #: payload of one page
 BLOCKED: Final = 1000  #: people whom one citizen may block
 
 # Time
+ROLL_BACK_MS: Final = 2 * MINUTE_MS  #: how much later a shorter mailbox must have been signed to prove a roll-back
 CLOCK_SKEW_MS: Final = 5 * MINUTE_MS  #: how far the clocks of client and repository may differ
 HANDSHAKE_MS: Final = 10 * MINUTE_MS  #: from answer to confirm: includes the time to find and type a PIN
 SESSION_MS: Final = 8 * HOUR_MS  #: life of a session

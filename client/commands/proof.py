@@ -10,7 +10,8 @@ root is the repository's: its fingerprint is shown.
 
 A placement names an entry whenever it is asked for, and says nothing about the end of the mailbox: that it was signed
 after a head of a later entry is no lie. Nor is a head that was signed shortly after one of a later entry: workers have
-clocks of their own, and what one has read may be passed by another before it is signed.
+clocks of their own, and what one has read may be passed by another before it is signed. Their clocks differ by seconds
+at most (the operator's doctor looks), and the broker cuts off a worker that is held up for a minute.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from client.errors import CheckFailed, NotFound, Usage
 from client.state import files, pin
@@ -31,9 +32,6 @@ from crypto_core.schema import Size
 from pki.errors import PkiError
 
 PROOF_BYTES = 128 * limits.KIB
-#: A shorter mailbox is a roll-back when it was signed so much later, by the clocks of the workers; milliseconds. They
-#: differ by seconds at most (the operator's doctor looks), and no command takes so long.
-LATER_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +162,7 @@ def contradiction(seen: Statement, shown: Statement) -> Contradiction:
     if seen.number == shown.number and seen.entry != shown.entry:
         return Contradiction.FORKED
     earlier, later = sorted((seen, shown), key=lambda statement: statement.time)
-    if later.last and later.number < earlier.number and later.time - earlier.time > LATER_MS:
+    if later.last and later.number < earlier.number and later.time - earlier.time > limits.ROLL_BACK_MS:
         return Contradiction.ROLLED_BACK
     return Contradiction.NOT_PROVEN
 

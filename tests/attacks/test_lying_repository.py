@@ -22,10 +22,10 @@ import pytest
 
 from client import naming
 from client.api import Repository
-from client.commands.proof import LATER_MS, Contradiction
+from client.commands.proof import Contradiction
 from client.commands.status import Signing
 from client.errors import CheckFailed, ExitCode, MailboxAlarm, NotFound
-from crypto_core import canonical_json, ids, mailbox, records, sign_for
+from crypto_core import canonical_json, ids, limits, mailbox, records, sign_for
 from crypto_core.documents import SlipLine
 from crypto_core.ids import Digest, LetterId, Milliseconds, RepositoryId, SessionId, UserId
 from crypto_core.mailbox import EntryKind
@@ -584,7 +584,7 @@ class TestProof:
             assert found["operator_root_approved"] is approved
 
     def test_a_mailbox_that_became_shorter_convinces_everybody(self, liar, joao, tmp_path, monkeypatch):
-        monkeypatch.setattr(liar, "later_ms", 2 * LATER_MS)  # than the head that João keeps was signed
+        monkeypatch.setattr(liar, "later_ms", 2 * limits.ROLL_BACK_MS)  # than the head that João keeps was signed
         target = exported(joao, liar.telling(user_id(joao), roll_back), tmp_path / "proof.json")
         found = smr(None, "--verify", str(target))
         assert (found["proven"], found["contradiction"]) == (True, Contradiction.ROLLED_BACK.value)

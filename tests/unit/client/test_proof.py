@@ -13,7 +13,7 @@ from client.commands import proof
 from client.commands.proof import Contradiction, Statement
 from client.errors import CheckFailed, ExitCode, MailboxAlarm, NotFound, Usage
 from client.state import pin
-from crypto_core import canonical_json, descriptor, mailbox, suite
+from crypto_core import canonical_json, descriptor, limits, mailbox, suite
 from crypto_core.errors import BindingMismatch, SignatureInvalid
 from crypto_core.ids import Milliseconds
 from crypto_core.keys import EcdsaSigningKey
@@ -60,8 +60,8 @@ def proof_mailbox(context, session):
     return Mailbox(context, session, protocol.MARIA)
 
 
-def later_head(repository, number, later=proof.LATER_MS + 1):
-    """As the repository signs it a good minute later."""
+def later_head(repository, number, later=limits.ROLL_BACK_MS + 1):
+    """As the repository signs it late enough."""
     entry = mailbox.genesis(protocol.REPOSITORY, repository.owner)
     for each in repository.entries[:number]:
         entry = each.hash(protocol.REPOSITORY, repository.owner, entry)
@@ -138,7 +138,7 @@ def test_heads_that_can_both_be_true_prove_nothing(lying, home, tmp_path):
 
 
 SEEN = Statement(4, protocol.digest("4"), protocol.NOW, last=True)
-MUCH_LATER = Milliseconds(protocol.NOW + proof.LATER_MS + 1)
+MUCH_LATER = Milliseconds(protocol.NOW + limits.ROLL_BACK_MS + 1)
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ MUCH_LATER = Milliseconds(protocol.NOW + proof.LATER_MS + 1)
         ({"time": MUCH_LATER}, Contradiction.NOT_PROVEN),
         ({"number": 5, "time": MUCH_LATER}, Contradiction.NOT_PROVEN),
         # An old head, shown late.
-        ({"number": 3, "time": Milliseconds(protocol.NOW - proof.LATER_MS - 1)}, Contradiction.NOT_PROVEN),
+        ({"number": 3, "time": Milliseconds(protocol.NOW - limits.ROLL_BACK_MS - 1)}, Contradiction.NOT_PROVEN),
         # At once, or nearly: two workers with clocks of their own.
         ({"number": 3}, Contradiction.NOT_PROVEN),
-        ({"number": 3, "time": Milliseconds(protocol.NOW + proof.LATER_MS)}, Contradiction.NOT_PROVEN),
+        ({"number": 3, "time": Milliseconds(protocol.NOW + limits.ROLL_BACK_MS)}, Contradiction.NOT_PROVEN),
         # A placement can be asked for at any time: it says nothing about the end.
         ({"number": 3, "time": MUCH_LATER, "last": False}, Contradiction.NOT_PROVEN),
     ],
@@ -183,7 +183,9 @@ def a_proof(published, seen, shown):
 def test_nobody_can_frame_a_repository_with_the_placement_of_an_old_letter(lying, published):
     """Who asks for the status of an old letter gets its place, signed now: no roll-back."""
     _, repository = lying
-    judged = proof.judge(a_proof(published, repository.head(), repository.placement(2, later_ms=10 * proof.LATER_MS)))
+    judged = proof.judge(
+        a_proof(published, repository.head(), repository.placement(2, later_ms=10 * limits.ROLL_BACK_MS))
+    )
     assert judged.contradiction is Contradiction.NOT_PROVEN
     assert (judged.shown.number, judged.shown.last) == (2, False)
 

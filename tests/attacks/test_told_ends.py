@@ -18,8 +18,8 @@ from repository_worker.storage import heads
 from repository_worker.storage.driver import connect
 from repository_worker.storage.mongo import MongoStorage
 from tests.integration.test_storage_commits import letters
-from tests.integration.test_storage_mongo import chain, counter, person
 from tests.support.protocol import BRUNO, JOAO, MARIA, REPOSITORY
+from tests.support.storages import chain, counter, person
 
 KEY = b"k" * 32
 PEOPLE = (MARIA, JOAO, BRUNO)

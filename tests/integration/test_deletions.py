@@ -24,7 +24,6 @@ from repository_worker.effects import (
     StoreChoice,
     StoreChunk,
     StoreLetter,
-    StoreRegistration,
     StoreTombstone,
     ToSign,
 )
@@ -35,7 +34,6 @@ from repository_worker.storage.documents import INLINE_BODY_BYTES
 from repository_worker.storage.driver import connect
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.retention import Retention, Rule
-from tests.integration.test_storage_mongo import counter, person
 from tests.support.protocol import (
     BRUNO,
     JOAO,
@@ -51,31 +49,10 @@ from tests.support.protocol import (
     public_of,
     sign_for_letter,
 )
+from tests.support.storages import counter
 
 PATIENCE_SECONDS = 60.0
 SMALL, LARGE = b"small", bytes(INLINE_BODY_BYTES + 1)
-
-
-@pytest.fixture
-def open_storage(mongo, database):
-    opened = []
-
-    def open_(*quota) -> MongoStorage:
-        opened.append(MongoStorage(connect(mongo.uri), database.name, REPOSITORY, *quota))
-        return opened[-1]
-
-    yield open_
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def storage(open_storage):
-    made = open_storage()
-    made.prepare()
-    for number, user in enumerate((MARIA, JOAO, BRUNO), 1):
-        made.commit(Change(StoreRegistration(person(user), "somebody"), counter(number)))
-    return made
 
 
 used = iter(range(10, 1_000_000))

@@ -24,7 +24,6 @@ from repository_worker.storage.documents import INLINE_BODY_BYTES
 from repository_worker.storage.driver import connect
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.retention import LEASE_SECONDS, ORPHAN_SECONDS, Retention, Rule, Swept
-from tests.integration.test_storage_mongo import counter, person
 from tests.support.protocol import (
     BRUNO,
     JOAO,
@@ -37,6 +36,7 @@ from tests.support.protocol import (
     public_of,
     signing_key,
 )
+from tests.support.storages import counter, person
 
 SMALL, LARGE = b"small", bytes(INLINE_BODY_BYTES + 1)
 LATER = LEASE_SECONDS * 1000

@@ -38,7 +38,6 @@ from repository_worker.storage.chains import Quota
 from repository_worker.storage.driver import connect
 from repository_worker.storage.heads import HINT_EVERY
 from repository_worker.storage.mongo import MongoStorage
-from tests.integration.test_storage_mongo import chain, counter, person
 from tests.support.protocol import (
     BRUNO,
     JOAO,
@@ -50,6 +49,7 @@ from tests.support.protocol import (
     public_of,
     sealed_receipt,
 )
+from tests.support.storages import chain, counter, person
 
 RECEIPT = sealed.read(sealed.RECEIPT, sealed_receipt())
 PATIENCE_SECONDS = 30.0

@@ -12,7 +12,6 @@ from pymongo.errors import WriteError
 from pymongo.monitoring import CommandListener
 
 from crypto_core import limits, mailbox, sealed, suite
-from crypto_core.commands import Person
 from crypto_core.documents import SignedRenewal
 from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId, new_letter_id
 from crypto_core.letter import seal as seal_letter
@@ -20,7 +19,6 @@ from crypto_core.mailbox import EntryKind
 from repository_worker.effects import (
     Change,
     CloseSession,
-    CounterRecord,
     MarkRead,
     OpenSession,
     Outcome,
@@ -50,20 +48,11 @@ from tests.support.protocol import (
     public_of,
     sealed_letter,
     sealed_receipt,
-    signed,
 )
+from tests.support.storages import EXPIRES, chain, counter, person
 
 HEAD = sealed.read(sealed.LETTER, sealed_letter().head)
 RECEIPT = sealed.read(sealed.RECEIPT, sealed_receipt())
-EXPIRES = Milliseconds(NOW + limits.SESSION_MS)
-
-
-def person(user, revision=1, text=b"{}") -> Person:
-    return Person(user, revision, signed(text), b"certificate", None, (b"ca",), NOW)
-
-
-def counter(number: int, request: str | None = None) -> CounterRecord:
-    return CounterRecord(SESSION, number, digest(request or f"request {number}"), EXPIRES)
 
 
 class _Sent(CommandListener):
@@ -147,16 +136,6 @@ class TestRenewals:
 
 
 LETTER_EFFECT = StoreLetter(HEAD, sealed_letter().body, NOW)
-
-
-def chain(storage, owner):
-    """The whole chain of a mailbox, verified down to its head."""
-    page = storage.page(owner, 0, 10_000, unread_only=False, views=True)
-    state, entries = page.state, page.entries
-    hashes = mailbox.extend(REPOSITORY, owner, 0, mailbox.genesis(REPOSITORY, owner), [e.entry for e in entries])
-    assert hashes == [each.hash for each in entries]
-    assert hashes[-1:] == [state.hash][: len(hashes)]
-    return entries
 
 
 class TestSettingUp:

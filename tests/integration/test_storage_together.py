@@ -25,8 +25,9 @@ from tests.integration.test_storage_commits import (
     storage,
     watch,
 )
-from tests.integration.test_storage_mongo import EXPIRES, LETTER_EFFECT, counter, person
+from tests.integration.test_storage_mongo import LETTER_EFFECT
 from tests.support.protocol import BRUNO, JOAO, LETTER, MARIA, NOW, SESSION, digest
+from tests.support.storages import EXPIRES, counter, person
 
 __all__ = ["database", "open_storage", "server", "storage", "watch"]
 OTHER_SESSION = SessionId(b"o" * len(SESSION))

@@ -19,7 +19,6 @@ from repository_worker.effects import (
     Outcome,
     StoreChunk,
     StoreLetter,
-    StoreRegistration,
 )
 from repository_worker.errors import Conflict, MailboxFull, StorageError, StorageUnavailable, UploadsFull
 from repository_worker.keys import now_ms
@@ -27,11 +26,10 @@ from repository_worker.storage import uploads
 from repository_worker.storage.chains import Quota
 from repository_worker.storage.documents import letter_key
 from repository_worker.storage.driver import connect
-from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.retention import LEASE_SECONDS, Retention, Rule, Swept
 from tests.integration.test_storage_commits import Watch
-from tests.integration.test_storage_mongo import counter, person
-from tests.support.protocol import BRUNO, JOAO, LETTER, MARIA, NOW, REPOSITORY, letter_with, make_attachment
+from tests.support.protocol import BRUNO, JOAO, LETTER, MARIA, NOW, letter_with, make_attachment
+from tests.support.storages import counter
 
 CHUNK = 64
 DATA = bytes(range(2 * CHUNK + 5))
@@ -43,30 +41,6 @@ LATE = Milliseconds(NOW + UPLOAD_MS + LEASE_SECONDS * 1000 + 1)
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(limits, "CHUNK_BYTES", CHUNK)
-
-
-@pytest.fixture
-def open_storage(mongo, database):
-    """Opens storages on one database, as so many workers would."""
-    opened = []
-
-    def open_(quota=None, listeners=()) -> MongoStorage:
-        client = connect(mongo.uri, listeners)
-        opened.append(MongoStorage(client, database.name, REPOSITORY, *([quota] if quota else [])))
-        return opened[-1]
-
-    yield open_
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def storage(open_storage):
-    made = open_storage()
-    made.prepare()
-    for number, user in enumerate((MARIA, JOAO, BRUNO), 1):
-        made.commit(Change(StoreRegistration(person(user), "somebody"), counter(number)))
-    return made
 
 
 @pytest.fixture

@@ -50,3 +50,9 @@ class OutOfTime(ProtocolError):
 
 class ChainBroken(ProtocolError):
     """A mailbox chain does not connect to what was seen before."""
+
+    def __init__(self, message: str, seen: bytes | None = None, shown: bytes | None = None) -> None:
+        """`seen` and `shown` are the signed heads (COSE_Sign1) that contradict each other, where there are two."""
+        super().__init__(message)
+        self.seen = seen
+        self.shown = shown

@@ -197,8 +197,8 @@ class PrivateStack:
 
         With `metrics` each worker tells what it counts, on a port of its own. With `own_accounts` every client needs an
         account of its own, as in production: see `enrol`. With `servers` it works on these, which others started and
-        end, and leaves nothing there. `checkpoint` is called several times a second while it starts, where it can be
-        given up: what that raises ends what has been started, and comes out of `__enter__`.
+        end, and leaves nothing there. `checkpoint` is called before each step of the start, and several times a second
+        while the servers start: what it raises ends what has been started, and comes out of `__enter__`.
         """
         self.folder = folder
         self.workers: list[WorkerProcess] = []

@@ -180,6 +180,14 @@ def a_proof(published, seen, shown):
     return proof.Proof("x", protocol.NOW, protocol.MARIA, published[1], seen, shown)
 
 
+def test_what_stands_alone_proves_nothing(lying, published):
+    _, repository = lying
+    for pair in ((b"", later_head(repository, 3)), (repository.head(), b"")):
+        judged = proof.judge(a_proof(published, *pair))
+        assert judged.contradiction is Contradiction.NOT_PROVEN
+        assert None in (judged.seen, judged.shown)
+
+
 def test_nobody_can_frame_a_repository_with_the_placement_of_an_old_letter(lying, published):
     """Who asks for the status of an old letter gets its place, signed now: no roll-back."""
     _, repository = lying

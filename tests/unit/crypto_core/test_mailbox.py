@@ -153,6 +153,8 @@ def test_a_rolled_back_mailbox_contradicts_the_head_that_was_seen():
     forked = extend((*ENTRIES[:5], dataclasses.replace(ENTRIES[5], object=digest("another object"))))
     shown = read_head(mailbox.sign_head(KEY, Head(REPOSITORY, JOAO, 6, forked[-1], NOW)))
     assert (shown.number, shown.entry != HEAD.entry) == (HEAD.number, True)
+    error = ChainBroken("two heads", seen=SIGNED, shown=b"the other")
+    assert (error.seen, error.shown) == (SIGNED, b"the other")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,33 +33,35 @@ print(len(calls), flush=True)
 """
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_signals_that_meet_the_main_thread_anywhere_end_it(attempt):
-    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, text=True) as process:
+@contextlib.contextmanager
+def running(program: str) -> Iterator[subprocess.Popen[str]]:
+    """A process of this program, which has said that it is ready."""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            for _ in range(20):
-                for each in (signal.SIGTERM, signal.SIGINT):
-                    process.send_signal(each)
-            assert process.stdout.readline() == "1\n"
-            process.wait(PATIENCE_SECONDS)
+            yield process
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_signals_that_meet_the_main_thread_anywhere_end_it(attempt):
+    with running(BUSY) as process:
+        for _ in range(20):
+            for each in (signal.SIGTERM, signal.SIGINT):
+                process.send_signal(each)
+        assert process.stdout.readline() == "1\n"
+        process.wait(PATIENCE_SECONDS)
 
 
 def test_the_end_is_waited_for_without_work():
-    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.2)
-            assert process.poll() is None
-            process.terminate()
-            assert process.wait(PATIENCE_SECONDS) == 0
-        finally:
-            process.kill()
+    with running(BUSY) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 #: A main thread that holds the lock of `logging` all the time, with a thread beside it that needs it once asked to end.
@@ -86,15 +89,10 @@ with StopRequest() as request:
 
 @pytest.mark.parametrize("attempt", range(3))
 def test_a_request_to_stop_leaves_no_lock_taken(attempt):
-    with subprocess.Popen([sys.executable, "-c", LOGGING], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            process.send_signal(signal.SIGINT)
-            assert process.stdout.readline() == "False\n"
-            assert process.wait(PATIENCE_SECONDS) == 0
-        finally:
-            process.kill()
+    with running(LOGGING) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "False\n"
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

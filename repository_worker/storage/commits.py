@@ -2,7 +2,8 @@
 
     what is remembered ───────┬── number and hash ── insert in order ──▶ done
     or, after a meeting, what │                           │
-    a look finds of newer entries and used counters       │
+    was stored last, or what a look                       │
+    finds of newer entries and used counters              │
              ▲                                            │
              └── somebody else took a number ◀────────────┘ what stands before that stays; the rest again
 
@@ -51,6 +52,7 @@ from repository_worker.effects import (
     StoreTombstone,
 )
 from repository_worker.errors import Conflict, CounterUsed, MailboxFull, SessionClosed, StorageError, StorageUnavailable
+from repository_worker.luck import Luck
 from repository_worker.storage import collections as names
 from repository_worker.storage import documents
 from repository_worker.storage.chains import Numbering, Placing, Quota, Tip, placing
@@ -64,9 +66,6 @@ MEETINGS: Final = 40
 #: Meetings after which a pause is made, so that two workers do not meet for ever.
 MEETINGS_AT_ONCE: Final = 3
 PAUSE_SECONDS_MAX: Final = 0.02
-#: So many batches look first after one that did not and met somebody, and twice as many after each further one.
-LOOKS_MIN: Final = 2
-LOOKS_MAX: Final = 64
 #: Batches of so many changes meet others as seldom as a lone one does.
 SMALL_BATCH: Final = 3
 #: What goes into one insertion; bytes. The driver would divide more than 48 MB, and the second part would not wait for
@@ -159,26 +158,6 @@ class _Batch:
         return self._ends
 
 
-class _Luck:
-    """Whether batches of one kind are worth storing without a look: they are until one meets somebody, for a while."""
-
-    def __init__(self) -> None:
-        self._looks = 0
-        self._left = 0
-
-    def holds(self) -> bool:
-        """Asked once for each batch."""
-        if self._left:
-            self._left -= 1
-            return False
-        return True
-
-    def note(self, *, met: bool) -> None:
-        """Whether the batch met somebody."""
-        self._looks = min(max(2 * self._looks, LOOKS_MIN), LOOKS_MAX) if met else 0
-        self._left = self._looks
-
-
 class Commits:
     """Stores batches. Thread-safe; batches of one process take turns, since two of them would only meet."""
 
@@ -200,7 +179,7 @@ class Commits:
         self._deletions = Deletions(database)
         self._quota = quota
         self._turn = threading.Lock()
-        self._small, self._large = _Luck(), _Luck()
+        self._small, self._large, self._newest = Luck(), Luck(), Luck()
 
     def mark_read(self, marks: Sequence[tuple[MarkRead, CounterRecord]]) -> list[Outcome | StorageError]:
         """Marks letters as read, each with the envelope that read it; gives each one's end, in their order.
@@ -292,7 +271,10 @@ class Commits:
     def _try(self, batch: _Batch, session: ClientSession) -> None:
         """Stores behind what is remembered, as far as nobody was faster. Whatever else happens, a look tells why."""
         luck = self._small if len(batch.waiting) <= SMALL_BATCH else self._large
-        tips = self._heads.remembered(batch.owners) if luck.holds() else None
+        from_memory = luck.holds()
+        if not from_memory and not self._catches_up(batch, session):
+            return
+        tips = self._heads.remembered(batch.owners)
         if tips is None:
             return
         numbering = Numbering(self._repository, tips, self._quota)
@@ -303,8 +285,17 @@ class Commits:
         if sum(each.waiting.placing.size for each in numbered) > INSERTION_BYTES:
             return
         refused = self._insert(numbered, session)
-        luck.note(met=refused is not None and refused.meeting)
+        if from_memory:
+            luck.note(failed=refused is not None and refused.meeting)
         self._end_stored(batch, numbered[: refused.number] if refused else numbered)
+
+    def _catches_up(self, batch: _Batch, session: ClientSession) -> bool:
+        """Whether what was stored last tells where the chains end; for a few of them a look is cheaper."""
+        if len(batch.waiting) <= SMALL_BATCH or not self._newest.holds():
+            return False
+        joined = self._heads.read_newest(session)
+        self._newest.note(failed=not joined)
+        return joined
 
     def _end_stored(self, batch: _Batch, stored: Sequence[_Numbered]) -> None:
         for each in stored:

@@ -3,7 +3,8 @@
 A worker remembers the ends that it saw and asks only for what is newer: one query for all mailboxes of a batch. What it
 remembers may be old, since others write too, but never wrong: only what a majority of the database's members holds is
 remembered, and chains only grow. Other workers tell what they have made (`repository_worker.ends`), so that it is
-seldom old. For a mailbox that it has not seen it begins at the hint in `mailboxes`, which is written now and then,
+seldom old. Among many letters it reads what was stored last, of all mailboxes, which is cheaper than to ask for
+each. For a mailbox that it has not seen it begins at the hint in `mailboxes`, which is written now and then,
 without waiting, by whoever extends the chain.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pymongo import UpdateOne
+from pymongo import DESCENDING, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -33,14 +34,17 @@ from repository_worker.storage.driver import Document
 REMEMBERED: Final = 20_000
 #: A hint is written when the chain is so many entries longer than at the last one; as many are read at most to find
 #: the end of a mailbox that a worker has not seen, unless hints were lost.
-HINT_EVERY: Final = 32
+HINT_EVERY: Final = 128
 #: Newer objects that are read at once.
 NEWER: Final = 1_000
+#: Objects that were stored last, of all mailboxes: what two workers store in two full batches each.
+NEWEST: Final = 128
 #: Ends that are told to other workers at once. Of more, which a large batch makes, none is told: while there are large
 #: batches they meet anyhow, and hearing of them costs others more than it spares.
 TOLD: Final = 8
 #: How far the clocks of workers may be apart, for one to believe what another tells; milliseconds.
 TOLD_SKEW_MS: Final = 5_000
+_NEWEST_FIELDS: Final[Document] = {"_id": 0, "entries": 1, "time": 1}
 _FIELDS: Final[Document] = {**documents.USED_FIELDS, "entries": 1, "time": 1}
 
 
@@ -111,6 +115,20 @@ class Heads:
             tips.update({owner: tip for owner, tip in hints.items() if tip.number > tips[owner].number})
         self.learn(tips)
         return tips, used
+
+    def read_newest(self, session: ClientSession | None = None) -> bool:
+        """Reads what was stored last, by whomever; whether that reaches back to what is known here.
+
+        For a batch of many mailboxes this costs the database a quarter of a look: no index is asked, and no plan is
+        chosen for each mailbox. What it passes over, an insertion meets.
+        """
+        newest = self._accepted.find({}, _NEWEST_FIELDS, limit=NEWEST, session=session)
+        found = list(newest.sort("$natural", DESCENDING))
+        with self._lock:
+            joined = len(found) < NEWEST or not self._advance(found[-1])
+            for each in found:
+                self._advance(each)
+        return joined
 
     def learn(self, tips: Mapping[UserId, Tip]) -> None:
         """These entries were seen, and a majority holds them. Writes hints where it is time to."""
@@ -197,6 +215,17 @@ class Heads:
                 self._known[owner] = _Known(tip, known.hinted if known else tip.number)
                 self._known.move_to_end(owner)
         self._forget_oldest()
+
+    def _advance(self, found: Mapping[str, Any]) -> bool:
+        """Moves the ends of known chains to the entries of this document; whether any of them is newer."""
+        newer = False
+        for entry in found.get("entries", ()):
+            owner = UserId(entry["mailbox"])
+            known = self._known.get(owner)
+            if known is not None and known.tip.number < entry["number"]:
+                self._known[owner] = _Known(_tip(entry, found), known.hinted)
+                newer = True
+        return newer
 
     def _forget_oldest(self) -> None:
         while len(self._known) > self._remembered:

@@ -7,9 +7,9 @@
 
 Rules:
 
-- One thread speaks to the broker, and handles what has come as a batch: all of it up to a bound, never awaiting more,
-  so that a lone message is a batch of one. Between the broker and the database no other thread is woken, which would
-  take longer than most of what is done there. Cores are used by worker processes, not by threads.
+- One thread speaks to the broker, and handles what has come as a batch: all of it up to a bound, so that a lone message
+  is a batch of one. More is awaited only among many (`gathering`). Between the broker and the database no other thread
+  is woken, which would take longer than most of what is done there. Cores are used by worker processes, not by threads.
 - What that thread does is bounded: no operation of the storage waits longer than a third of a heartbeat. What may take
   long is handled aside, by other threads, and delays itself alone. So is what is large, as the chunks of attachments
   are: what waits of it is a batch, up to a bound of bytes.
@@ -46,6 +46,7 @@ from repository_worker.errors import StorageUnavailable
 from repository_worker.metrics import Metrics, Stage
 from repository_worker.pipeline import Handled, Message, Pipeline, Verdict
 from repository_worker.transport import headers
+from repository_worker.transport.gathering import Gathering
 from repository_worker.transport.joined import joined
 from repository_worker.transport.shedding import Gate
 
@@ -139,6 +140,7 @@ class Consumer:
         #: handle messages at once.
         self._waiting = threading.Event()
         self._stop = threading.Event()
+        self._gathering = Gathering(min(self._settings.batch, self._settings.prefetch))
         rate = self._settings.rate
         self._gate = Gate(rate, self._settings.burst) if rate is not None else None
         self._log = structlog.get_logger("transport")
@@ -188,6 +190,8 @@ class Consumer:
             while not self._stop.is_set():
                 connection.process_data_events(time_limit=_POLL_SECONDS)
                 while link.taken:
+                    if not self._waiting.is_set():
+                        self._gathering.gather(link.taken, connection.process_data_events)
                     self._handle_taken(link)
                 # The library says nothing when the broker ends the consumer or its channel, and nothing more comes.
                 if consumer not in link.channel.consumer_tags:
@@ -239,6 +243,7 @@ class Consumer:
         if not self._waiting.is_set():
             try:
                 self._finish(link, self._ended(batch, self._handle_batch(batch)))
+                self._gathering.handled(len(batch))
                 return
             except StorageUnavailable as error:
                 self._waiting.set()

@@ -33,6 +33,7 @@ from repository_worker.effects import (
 )
 from repository_worker.errors import CounterUsed, MailboxFull, SessionClosed, StorageError, StorageUnavailable
 from repository_worker.local_mongo import LocalMongo, find_mongod
+from repository_worker.luck import PAUSE_MAX, PAUSE_MIN, Luck
 from repository_worker.storage import commits, documents, driver, heads
 from repository_worker.storage.chains import Quota
 from repository_worker.storage.driver import connect
@@ -53,6 +54,7 @@ from tests.support.storages import chain, counter, person
 
 RECEIPT = sealed.read(sealed.RECEIPT, sealed_receipt())
 PATIENCE_SECONDS = 30.0
+MANY = commits.SMALL_BATCH + 2
 IMPATIENT_MS = 2_500
 
 
@@ -129,7 +131,7 @@ def storage(open_storage, watch):
 @pytest.fixture
 def look_first(monkeypatch) -> None:
     """Has every batch preceded by a look, as after a meeting."""
-    monkeypatch.setattr(commits._Luck, "holds", lambda self: False)
+    monkeypatch.setattr(Luck, "holds", lambda self: False)
 
 
 def letter(to=JOAO, sender=MARIA, body: bytes | None = None, now: int = NOW) -> StoreLetter:
@@ -433,10 +435,10 @@ class TestWithoutALook:
         assert outcome.entries[1].entry.number == 2
         assert watch.names == ["insert", "find", "insert"]
         watch.started_.clear()
-        for number in range(commits.LOOKS_MIN + 1):
+        for number in range(PAUSE_MIN + 1):
             storage.commit_all(letters(1, first=20 + number))
-        assert watch.names == ["find", "insert"] * commits.LOOKS_MIN + ["insert"]
-        assert len(chain(storage, JOAO)) == commits.LOOKS_MIN + 3
+        assert watch.names == ["find", "insert"] * PAUSE_MIN + ["insert"]
+        assert len(chain(storage, JOAO)) == PAUSE_MIN + 3
 
     def test_what_stands_before_the_meeting_stays(self, storage, open_storage, watch):
         open_storage().commit_all(letters(1, first=500, sender=JOAO, to=JOAO))
@@ -445,11 +447,48 @@ class TestWithoutALook:
         insertions = [command for name, command in watch.started_ if name == "insert"]
         assert [len(each["documents"]) for each in insertions] == [5, 3]
 
+    def test_many_letters_after_a_meeting_follow_what_was_stored_last(self, storage, open_storage, watch):
+        other = open_storage()
+        other.commit_all(letters(5, first=500, sender=BRUNO))
+        storage.commit_all(letters(MANY))  # which meets them
+        for number in range(1, PAUSE_MIN + 1):
+            other.commit_all(letters(5, first=500 + 100 * number, sender=BRUNO))
+            watch.started_.clear()
+            outcomes = storage.commit_all(letters(MANY, first=40 * number))
+            assert [type(each) for each in outcomes] == [Outcome] * MANY
+            assert watch.names == ["find", "insert"]
+            newest = watch.started_[0][1]
+            assert newest["filter"] == {}
+            assert newest["sort"] == {"$natural": -1}
+            assert newest["readConcern"]["level"] == "majority"  # anything else might be gone with a primary
+        assert len(chain(storage, JOAO)) == (PAUSE_MIN + 1) * (MANY + 5)
+
+    def test_where_more_was_stored_than_is_read_a_look_tells(self, storage, open_storage, watch, monkeypatch):
+        monkeypatch.setattr(heads, "NEWEST", 4)
+        other = open_storage()
+        other.commit_all(letters(1, first=500, sender=BRUNO))
+        storage.commit_all(letters(MANY))  # which meets it
+        other.commit_all(letters(6, first=600, sender=BRUNO))
+        for number in range(1, PAUSE_MIN + 1):
+            watch.started_.clear()
+            assert [type(each) for each in storage.commit_all(letters(MANY, first=40 * number))] == [Outcome] * MANY
+            # Once in vain, and not at once again.
+            assert watch.names == ["find"] * (2 if number == 1 else 1) + ["insert"]
+        assert len(chain(storage, JOAO)) == (PAUSE_MIN + 1) * MANY + 7
+
+    def test_what_was_stored_last_says_nothing_of_mailboxes_that_are_not_known(self, storage, open_storage, database):
+        fresh = open_storage()
+        storage.commit_all(letters(2))
+        assert fresh._heads.read_newest()
+        assert fresh._heads.remembered([JOAO]) is None
+        database.accepted.delete_many({})
+        assert fresh._heads.read_newest()
+
     def test_the_pauses_grow_while_it_meets_and_end_when_it_does_not(self):
-        luck = commits._Luck()
+        luck = Luck()
 
         def looks() -> int:
-            for number in range(2 * commits.LOOKS_MAX):
+            for number in range(2 * PAUSE_MAX):
                 if luck.holds():
                     return number
             raise AssertionError("it never tries again")
@@ -457,10 +496,10 @@ class TestWithoutALook:
         pauses = []
         for _ in range(8):
             pauses.append(looks())
-            luck.note(met=True)
+            luck.note(failed=True)
         assert pauses == [0, 2, 4, 8, 16, 32, 64, 64]
-        assert looks() == commits.LOOKS_MAX
-        luck.note(met=False)
+        assert looks() == PAUSE_MAX
+        luck.note(failed=False)
         assert looks() == 0
 
     def test_a_used_counter_and_a_letter_that_is_there(self, storage, open_storage):

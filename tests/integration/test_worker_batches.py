@@ -30,6 +30,7 @@ from repository_worker.pipeline import Handled, Message, Verdict
 from repository_worker.settings import Settings
 from repository_worker.stack import PrivateStack
 from repository_worker.storage.chains import Quota, Tip
+from repository_worker.transport import gathering
 from repository_worker.transport.consumer import LARGE_BATCH_BYTES, LARGE_BYTES, Consumer, ConsumerSettings, _Link
 from tests.support.protocol import JOAO, REPOSITORY
 from tests.support.wire import Citizen, Wire, now_ms
@@ -447,6 +448,52 @@ def test_who_handles_what(vhost):
         running.join(PATIENCE_SECONDS)
     with connect(vhost.administrator()) as connection:
         assert connection.channel().queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count == 0
+
+
+def test_among_many_a_full_batch_is_awaited(vhost, monkeypatch):
+    for name in ("CROWDED_SECONDS", "AWAIT_SECONDS", "SILENCE_SECONDS"):
+        monkeypatch.setattr(gathering, name, 2 * PATIENCE_SECONDS)
+    held, released = threading.Event(), threading.Event()
+
+    class Holding(Watched):
+        """Holds up the first message until it is told."""
+
+        def handle_batch(self, messages):
+            if messages[0].body == b"first":
+                held.set()
+                assert released.wait(PATIENCE_SECONDS)
+            return super().handle_batch(messages)
+
+    watched, full = Holding(), 3 * gathering.CROWD
+    consumer = Consumer(vhost.worker(), watched, watched.probe, Metrics(), ConsumerSettings(prefetch=full))
+    running = threading.Thread(target=consumer.run, name="broker")
+    running.start()
+    try:
+        with connect(vhost.client()) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+
+            def publish(count, body):
+                for _ in range(count):
+                    channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, body, mandatory=True)
+
+            publish(1, b"first")
+            assert held.wait(PATIENCE_SECONDS)
+            publish(full - 1, b"crowd")
+            time.sleep(0.5)  # until all of it lies at the worker
+            released.set()
+            watched.wait_until(lambda: len(watched.handled) == 2)
+            assert [len(bodies) for _, bodies in watched.handled] == [1, full - 1]
+            watched.handled.clear()
+            publish(full // 2, b"half")
+            time.sleep(0.2)
+            assert watched.handled == []
+            publish(full - full // 2, b"rest")
+            watched.wait_until(lambda: watched.handled != [])
+            assert [len(bodies) for _, bodies in watched.handled] == [full]
+    finally:
+        consumer.stop()
+        running.join(PATIENCE_SECONDS)
 
 
 def test_what_is_large_is_handled_in_bounded_batches_of_its_own(vhost):

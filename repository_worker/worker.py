@@ -30,6 +30,7 @@ from repository_worker.sessions import Sessions
 from repository_worker.settings import Settings
 from repository_worker.stamper import Stamper
 from repository_worker.storage.driver import connect
+from repository_worker.storage.memory import NEWS_SECONDS
 from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.operations import Migration, Operations
 from repository_worker.storage.retention import Retention, Swept
@@ -78,6 +79,7 @@ def run(
         target=_retire_keys, args=(ring, home.epochs(opened), storage, ended), name="keys", daemon=True
     ).start()
     threading.Thread(target=_sweep, args=(settings, ended), name="retention", daemon=True).start()
+    threading.Thread(target=_follow_news, args=(storage, ended), name="news", daemon=True).start()
     if stamper is not None:
         threading.Thread(target=stamper.run, args=(ended, settings.tsa_seconds), name="stamps", daemon=True).start()
     announce = _once(on_ready)
@@ -189,6 +191,11 @@ def _retire_keys(ring: KekRing, epochs: Epochs, storage: MongoStorage, ended: th
     while not ended.wait(KEY_ROUND_SECONDS):
         _quietly(lambda: log.info("destroyed", keks=ring.destroy_unused(now_ms(), storage.keks_in_use(now_ms()))))
         _quietly(lambda: log.info("destroyed", epochs=epochs.destroy_over(now_ms())))
+
+
+def _follow_news(storage: MongoStorage, ended: threading.Event) -> None:
+    while not ended.wait(NEWS_SECONDS / 2):
+        _quietly(storage.refresh_news)
 
 
 def _sweep(settings: Settings, ended: threading.Event) -> None:

@@ -2,10 +2,11 @@
 
 One document for each kind, in `news`, counts the changes that could make such an answer wrong. Whoever changes
 something counts it in the same transaction; whoever remembers asks for the counts once in `NEWS_SECONDS` and forgets
-when one has moved: everything of its kind, or of sessions those that were closed since. So a change counts in every
-worker after that time at the latest, and at once in the worker that made it, and answers that nothing contradicts cost
-no question. A worker of an older release does not count its changes: therefore, and since a database may be restored,
-no answer is older than `MEMORY_SECONDS`, and no session than `sessions.CACHE_SECONDS`.
+when one has moved: everything of its kind, or of sessions those that were closed since. A worker asks ahead of that, so
+that no message waits for it; what is older than `NEWS_SECONDS` all the same is asked for by whoever needs it. So a
+change counts in every worker after that time at the latest, and at once in the worker that made it, and answers that
+nothing contradicts cost no question. A worker of an older release does not count its changes: therefore, and since a
+database may be restored, no answer is older than `MEMORY_SECONDS`, and no session than `sessions.CACHE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ class News:
         self._closed = Closed(0, ())
         self._listeners: tuple[QueueName, ...] = ()
         self._fresh_until = 0.0
+        self._wanted = False  #: whether anybody needed it since it was asked for last
+
+    def refresh_ahead(self) -> None:
+        """Asks before a message has to wait for it. Where no message came since the last time, nothing is asked."""
+        if self._wanted:
+            self._ask()
 
     def count(self) -> int:
         """How often people changed, as it was at most `NEWS_SECONDS` ago."""
@@ -95,17 +102,22 @@ class News:
         self._collection.update_one(_SESSIONS, {"$inc": {"count": 1}, "$push": named}, upsert=True, session=session)
 
     def _refresh(self) -> None:
-        now = self._monotonic()
-        if now < self._fresh_until:
-            return
+        self._wanted = True
+        if self._monotonic() >= self._fresh_until:
+            self._ask()
+
+    def _ask(self) -> None:
+        fresh_until = self._monotonic() + NEWS_SECONDS
+        self._wanted = False
         found = {each["_id"]: each for each in self._collection.find()}
         people, sessions, listeners = (found.get(key["_id"], {}) for key in (_PEOPLE, _SESSIONS, _LISTENERS))
         queues = _queues(listeners.get("listeners", ()))
         named = tuple(SessionId(bytes(each)) for each in sessions.get("closed", ()))
         closed = Closed(int(sessions.get("count", 0)), named)
         with self._lock:
-            self._count, self._closed, self._fresh_until = int(people.get("count", 0)), closed, now + NEWS_SECONDS
-            self._listeners = queues
+            if fresh_until > self._fresh_until:  # or somebody who asked later was faster
+                self._count, self._closed, self._fresh_until = int(people.get("count", 0)), closed, fresh_until
+                self._listeners = queues
 
 
 def _queues(found: Iterable[Mapping[str, Any]]) -> tuple[QueueName, ...]:

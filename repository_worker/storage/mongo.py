@@ -228,6 +228,11 @@ class MongoStorage:
     def listeners(self) -> tuple[QueueName, ...]:
         return self._news.listeners
 
+    def refresh_news(self) -> None:
+        """Asks ahead for what changed of that which is remembered. Raises StorageUnavailable."""
+        with wrapped():
+            self._news.refresh_ahead()
+
     def note_listener(self, queue: QueueName, seconds: float) -> None:
         with wrapped():
             self._news.note_listener(queue, seconds)

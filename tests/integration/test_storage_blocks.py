@@ -176,3 +176,46 @@ def test_when_nobody_can_name_them_all_that_is_said(known, news, database):
     close(database, *(bytes([0, number % 256]) * 8 for number in range(CLOSED_SESSIONS + 1)))
     assert news.closed(known) == Closed(CLOSED_SESSIONS + 1, None)
     assert len(news.closed(1).sessions) == CLOSED_SESSIONS
+
+
+class Questions:
+    """A collection that counts what is asked of it, and does something meanwhile."""
+
+    def __init__(self, collection, meanwhile=lambda: None) -> None:
+        self._collection, self._meanwhile = collection, meanwhile
+        self.count = 0
+
+    def find(self):
+        self.count += 1
+        found = list(self._collection.find())
+        self._meanwhile()
+        return found
+
+
+def test_nobody_waits_for_news_that_were_asked_for_ahead(news, clock):
+    news._collection = asked = Questions(news._collection)
+    news.refresh_ahead()
+    assert asked.count == 0  # nobody has needed them yet
+    for _ in range(5):
+        news.count()
+        clock.now += NEWS_SECONDS / 2
+        news.refresh_ahead()
+    assert asked.count == 5
+    news.refresh_ahead()
+    assert asked.count == 5
+    clock.now += NEWS_SECONDS
+    news.count()
+    assert asked.count == 6  # whoever finds them too old asks
+
+
+def test_of_two_that_ask_at_once_the_later_one_counts(news, database, clock):
+    closed = Closed(1, (b"a" * 16,))
+
+    def meanwhile() -> None:
+        news._collection = database[names.NEWS]
+        close(database, b"a" * 16)
+        clock.now += 0.1
+        assert news.closed(0) == closed
+
+    news._collection = Questions(database[names.NEWS], meanwhile)
+    assert news.closed(0) == closed

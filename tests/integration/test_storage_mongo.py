@@ -16,6 +16,7 @@ from crypto_core.documents import SignedRenewal
 from crypto_core.ids import Digest, LetterId, Milliseconds, SessionId, UserId, new_letter_id
 from crypto_core.letter import seal as seal_letter
 from crypto_core.mailbox import EntryKind
+from repository_worker import worker
 from repository_worker.effects import (
     Change,
     CloseSession,
@@ -125,6 +126,22 @@ class TestRenewals:
         while elsewhere.superseded([JOAO]) != {JOAO: new}:
             assert time.monotonic() < deadline, "another worker goes on with what is no longer so"
             time.sleep(0.05)
+
+    def test_a_worker_asks_for_the_news_before_a_message_has_to_wait(self, storage, commands_sent):
+        for _ in range(2):
+            storage.closed(0)
+        commands_sent.clear()
+        ended = threading.Event()
+        following = threading.Thread(target=worker._follow_news, args=(storage, ended))
+        following.start()
+        try:
+            deadline = time.monotonic() + 20 * NEWS_SECONDS
+            while commands_sent != ["find"]:
+                assert time.monotonic() < deadline, commands_sent
+                time.sleep(0.05)
+        finally:
+            ended.set()
+            following.join()
 
     def test_a_card_is_renewed_by_one_card(self, storage, commit, people):
         commit(self.renewing(UserId(bytes(28))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -411,10 +412,24 @@ class Watched:
         return {thread.split("-")[0] for thread, _ in self.handled}
 
 
-def test_who_handles_what(vhost):
-    watched = Watched()
-    metrics = Metrics()
-    consumer = Consumer(vhost.worker(), watched, watched.probe, metrics, ConsumerSettings(prefetch=4))
+class Holding(Watched):
+    """Holds up the first message, which begins with H, until it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.released = threading.Event(), threading.Event()
+
+    def handle_batch(self, messages):
+        if messages[0].body[:1] == b"H":
+            self.held.set()
+            assert self.released.wait(PATIENCE_SECONDS)
+        return super().handle_batch(messages)
+
+
+@contextmanager
+def consuming(vhost, watched, settings, metrics=None):
+    """A consumer in a thread named broker, and what publishes bodies to it, each confirmed."""
+    consumer = Consumer(vhost.worker(), watched, watched.probe, metrics or Metrics(), settings)
     running = threading.Thread(target=consumer.run, name="broker")
     running.start()
     try:
@@ -426,26 +441,33 @@ def test_who_handles_what(vhost):
                 for body in bodies:
                     channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, body, mandatory=True)
 
-            publish(b"1", b"2", b"long")
-            watched.wait_until(lambda: watched.threads() == {"broker", "aside"})
-            assert all(thread == "broker" for thread, bodies in watched.handled if bodies != [b"long"])
-            # While the database is down the messages wait behind, and the broker's thread goes on serving it.
-            watched.down = True
-            publish(*(b"%d" % number for number in range(6)))
-            watched.wait_until(lambda: watched.refused >= 2)
-            watched.wait_until(lambda: metrics.registry.get_sample_value("smr_messages_held") == 4.0)
-            watched.handled.clear()
-            watched.down = False
-            watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 6)
-            assert "behind" in watched.threads()
-            # Afterwards it handles them itself again.
-            watched.wait_until(lambda: not consumer._waiting.is_set())
-            watched.handled.clear()
-            publish(b"last")
-            watched.wait_until(lambda: watched.handled == [("broker", [b"last"])])
+            yield consumer, publish
     finally:
         consumer.stop()
         running.join(PATIENCE_SECONDS)
+
+
+def test_who_handles_what(vhost):
+    watched = Watched()
+    metrics = Metrics()
+    with consuming(vhost, watched, ConsumerSettings(prefetch=4), metrics) as (consumer, publish):
+        publish(b"1", b"2", b"long")
+        watched.wait_until(lambda: watched.threads() == {"broker", "aside"})
+        assert all(thread == "broker" for thread, bodies in watched.handled if bodies != [b"long"])
+        # While the database is down the messages wait behind, and the broker's thread goes on serving it.
+        watched.down = True
+        publish(*(b"%d" % number for number in range(6)))
+        watched.wait_until(lambda: watched.refused >= 2)
+        watched.wait_until(lambda: metrics.registry.get_sample_value("smr_messages_held") == 4.0)
+        watched.handled.clear()
+        watched.down = False
+        watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 6)
+        assert "behind" in watched.threads()
+        # Afterwards it handles them itself again.
+        watched.wait_until(lambda: not consumer._waiting.is_set())
+        watched.handled.clear()
+        publish(b"last")
+        watched.wait_until(lambda: watched.handled == [("broker", [b"last"])])
     with connect(vhost.administrator()) as connection:
         assert connection.channel().queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count == 0
 
@@ -453,87 +475,42 @@ def test_who_handles_what(vhost):
 def test_among_many_a_full_batch_is_awaited(vhost, monkeypatch):
     for name in ("CROWDED_SECONDS", "AWAIT_SECONDS", "SILENCE_SECONDS"):
         monkeypatch.setattr(gathering, name, 2 * PATIENCE_SECONDS)
-    held, released = threading.Event(), threading.Event()
-
-    class Holding(Watched):
-        """Holds up the first message until it is told."""
-
-        def handle_batch(self, messages):
-            if messages[0].body == b"first":
-                held.set()
-                assert released.wait(PATIENCE_SECONDS)
-            return super().handle_batch(messages)
-
     watched, full = Holding(), 3 * gathering.CROWD
-    consumer = Consumer(vhost.worker(), watched, watched.probe, Metrics(), ConsumerSettings(prefetch=full))
-    running = threading.Thread(target=consumer.run, name="broker")
-    running.start()
-    try:
-        with connect(vhost.client()) as connection:
-            channel = connection.channel()
-            channel.confirm_delivery()
-
-            def publish(count, body):
-                for _ in range(count):
-                    channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, body, mandatory=True)
-
-            publish(1, b"first")
-            assert held.wait(PATIENCE_SECONDS)
-            publish(full - 1, b"crowd")
-            time.sleep(0.5)  # until all of it lies at the worker
-            released.set()
-            watched.wait_until(lambda: len(watched.handled) == 2)
-            assert [len(bodies) for _, bodies in watched.handled] == [1, full - 1]
-            watched.handled.clear()
-            publish(full // 2, b"half")
-            time.sleep(0.2)
-            assert watched.handled == []
-            publish(full - full // 2, b"rest")
-            watched.wait_until(lambda: watched.handled != [])
-            assert [len(bodies) for _, bodies in watched.handled] == [full]
-    finally:
-        consumer.stop()
-        running.join(PATIENCE_SECONDS)
+    with consuming(vhost, watched, ConsumerSettings(prefetch=full)) as (_, publish):
+        publish(b"H")
+        assert watched.held.wait(PATIENCE_SECONDS)
+        publish(*[b"crowd"] * (full - 1))
+        time.sleep(0.5)  # until all of it lies at the worker
+        watched.released.set()
+        watched.wait_until(lambda: len(watched.handled) == 2)
+        assert [len(bodies) for _, bodies in watched.handled] == [1, full - 1]
+        watched.handled.clear()
+        publish(*[b"half"] * (full // 2))
+        time.sleep(0.2)
+        assert watched.handled == []
+        publish(*[b"rest"] * (full - full // 2))
+        watched.wait_until(lambda: watched.handled != [])
+        assert [len(bodies) for _, bodies in watched.handled] == [full]
 
 
 def test_what_is_large_is_handled_in_bounded_batches_of_its_own(vhost):
-    held, released = threading.Event(), threading.Event()
-
-    class Holding(Watched):
-        """Holds up the first large message until it is told."""
-
-        def handle_batch(self, messages):
-            if messages[0].body[:1] == b"H":
-                held.set()
-                assert released.wait(PATIENCE_SECONDS)
-            return super().handle_batch(messages)
-
     watched = Holding()
-    consumer = Consumer(vhost.worker(), watched, watched.probe, Metrics(), ConsumerSettings(threads=1))
-    running = threading.Thread(target=consumer.run, name="broker")
-    running.start()
     third = LARGE_BATCH_BYTES // 3 + 1
     large = [b"%d" % number + bytes(third) for number in range(5)]
     first = b"H" + bytes(LARGE_BYTES)
-    try:
-        with connect(vhost.client()) as connection:
-            channel = connection.channel()
-            channel.confirm_delivery()
-            for body in (first, *large, b"small", bytes(LARGE_BYTES)):
-                channel.basic_publish(names.COMMANDS_EXCHANGE, names.COMMANDS_ROUTING_KEY, body, mandatory=True)
-        assert held.wait(PATIENCE_SECONDS)
-        # Whatever large messages take, small ones go on.
-        watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 2)
-        assert {thread for thread, _ in watched.handled} == {"broker"}
-        watched.wait_until(lambda: consumer._large.qsize() == 5)
-        watched.handled.clear()
-        released.set()
+    with consuming(vhost, watched, ConsumerSettings(threads=1)) as (consumer, publish):
+        try:
+            publish(first, *large, b"small", bytes(LARGE_BYTES))
+            assert watched.held.wait(PATIENCE_SECONDS)
+            # Whatever large messages take, small ones go on.
+            watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 2)
+            assert {thread for thread, _ in watched.handled} == {"broker"}
+            watched.wait_until(lambda: consumer._large.qsize() == 5)
+            watched.handled.clear()
+        finally:
+            watched.released.set()
         watched.wait_until(lambda: sum(len(bodies) for _, bodies in watched.handled) == 6)
         assert watched.handled == [("large-0", each) for each in ([first], large[:3], large[3:])]
-    finally:
-        released.set()
-        consumer.stop()
-        running.join(PATIENCE_SECONDS)
     with connect(vhost.administrator()) as connection:
         assert connection.channel().queue_declare(names.COMMANDS_QUEUE, passive=True).method.message_count == 0
 

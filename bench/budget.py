@@ -3,7 +3,7 @@
 Where all of them share the cores, the sum decides how many come through. Beside each share stands that of the plain
 RPC of the same run. The last figure says what the bound of the throughput leaves to a worker when everybody else uses
 what they use, and beside it what no worker can do without: taking, inserting and answering as the plain one does, and
-the bare primitives of `processor`. A ratio near 1, or under it, says that a better worker alone does not reach the
+the bare primitives (`primitives`). A ratio near 1, or under it, says that a better worker alone does not reach the
 bound on these cores.
 """
 
@@ -15,7 +15,8 @@ from typing import Final
 
 from bench.figures import Better, Measure, Played
 from bench.plan import Plan
-from bench.processor import Bare, milliseconds, sizes_of_a_send
+from bench.primitives import Bare
+from bench.processor import milliseconds, sample_of, sizes_of_a_send
 from bench.world import Child, World, cpu_seconds
 
 MILLISECOND: Final = 1e-3
@@ -27,7 +28,7 @@ Shares = dict[str, float]
 def budget(world: World, plan: Plan, bound: float) -> Iterable[Measure]:
     """A figure for each kind of process, their sum, and what `bound` (of the throughput's ratio) leaves to workers."""
     size, reply, count = sizes_of_a_send(world)
-    bare = Bare.of(world.stack.descriptor.repository, *world.people[0][:2])
+    bare = Bare(sample_of(world))
     ours: list[Shares] = []
     plain: list[Shares] = []
     primitives: list[float] = []

@@ -10,6 +10,9 @@ reply. Like ours it takes what has come as one batch. What it does with a batch 
     insert    one `insert_many` of all bodies, majority and journal
     find      one `find_one` a message, by an index
     update    one find and one bulk of updates, majority and journal, a batch
+
+Told so, it also does the bare primitives of a SEND for each message, before and after that work: then it is not the
+floor, but as near to it as a worker can come that verifies, opens and signs (`ceiling`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pika
@@ -26,6 +30,7 @@ from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from bench.primitives import Bare, Sample
 from broker_config.connection import ConnectionSettings, connect
 
 DATABASE = "bench_floor"
@@ -63,6 +68,7 @@ class FloorWorker:
         self._handle = {"echo": self._echo, "insert": self._insert, "find": self._find, "update": self._update}[
             told["work"]
         ]
+        self._bare = Bare(Sample.from_text(told["sample"])) if told["sample"] else None
         self._reply = bytes(told["reply_bytes"])
         self._batch: list[Delivery] = []
         self._ended = False
@@ -75,9 +81,18 @@ class FloorWorker:
             self._connection.process_data_events(time_limit=POLL_SECONDS)
             if self._batch:
                 batch, self._batch = self._batch, []
-                self._handle(batch)
+                self._work(batch)
                 self._answer(batch)
         self._connection.close()
+
+    def _work(self, batch: list[Delivery]) -> None:
+        bare = self._bare
+        if bare is None:
+            self._handle(batch)
+            return
+        _for_each(batch, bare.verify, bare.open, bare.decode)
+        self._handle(batch)
+        _for_each(batch, bare.seal)
 
     def _end(self, _number: int, _frame: Any) -> None:
         self._ended = True
@@ -112,6 +127,13 @@ class FloorWorker:
             ],
             ordered=False,
         )
+
+
+def _for_each(batch: Sequence[Delivery], *stages: Callable[[], None]) -> None:
+    """Stage by stage, as our workers do."""
+    for stage in stages:
+        for _ in batch:
+            stage()
 
 
 def main() -> None:

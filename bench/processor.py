@@ -11,27 +11,20 @@ used (proc(5)). What no stage explains is taking messages from the broker, and b
     seal      seal                   the signatures of the placement and the reply, one HKDF and one AES-GCM
     publish   publish, and the rest  a plain worker that takes, answers and acknowledges
 
-The bare primitives are calls of `cryptography` and `cbor2` with everything else prepared. Each figure is milliseconds
-of one SEND to one recipient.
+The bare primitives are those of `primitives`. Each figure is milliseconds of one SEND to one recipient.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import cbor2
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-
 from bench.figures import Better, Measure
 from bench.people import Citizen, now_ms
 from bench.plan import Plan, messages_of_a_run
+from bench.primitives import Bare, Sample
 from bench.world import ECHO, FLOOR, Child, World, cpu_seconds
 from crypto_core import commands, envelope, letter
 from crypto_core.commands import Send
@@ -70,7 +63,7 @@ Figures = dict[str, list[float]]
 
 def cpu_by_stage(world: World, plan: Plan) -> Iterable[Measure]:
     """One figure a row of `FLOORS`, and the sum."""
-    bare = Bare.of(world.stack.descriptor.repository, *world.people[0][:2])
+    bare = Bare(sample_of(world))
     ours: Figures = {name: [] for name in FLOORS}
     floor: Figures = {name: [] for name in FLOORS}
     total: list[float] = []
@@ -136,52 +129,17 @@ def sizes_of_a_send(world: World) -> tuple[int, int, int]:
     return sum(each["bytes"] for each in made) // played.messages, played.reply_bytes, count
 
 
-class Bare:
-    """The primitives alone, on bytes of the same lengths."""
+def sample_of(world: World) -> Sample:
+    """A SEND of one citizen of the measurement to another."""
+    return sample(world.stack.descriptor.repository, *world.people[0][:2])
 
-    def __init__(self, data: bytes, body: bytes, command: Send) -> None:
-        self._data, self._body, self._command = data, body, command
-        self._key = ed25519.Ed25519PrivateKey.generate()
-        self._public = self._key.public_key()
-        self._signature = self._key.sign(data)
-        self._secret, self._aes, self._iv = secrets.token_bytes(32), AESGCM(secrets.token_bytes(32)), bytes(12)
-        self._ciphertext = self._aes.encrypt(self._iv, body, b"")
-        self._placement, self._reply = bytes(300), bytes(550)
 
-    @classmethod
-    def of(cls, repository: RepositoryId, author: Citizen, reader: Citizen) -> Bare:
-        """On the envelope of a letter."""
-        command = _letter(repository, author, reader)
-        body = commands.encode_request(command, new_nonce(), now_ms())
-        keys = TrafficKeys(new_session_id(), secrets.token_bytes(32), secrets.token_bytes(32))
-        return cls(envelope.seal_command(SigningKey.generate(), keys, 1, body), body, command)
-
-    def works(self) -> dict[str, Callable[[], object]]:
-        """What each row cannot do without, where no other process does it."""
-        return {"decode": self.decode, "verify": self.verify, "open": self.open, "seal": self.seal}
-
-    def decode(self) -> None:
-        """Reads everything that a request consists of."""
-        cbor2.loads(self._data)
-        hashlib.sha256(self._data).digest()
-        cbor2.loads(self._body)
-        cbor2.loads(self._command.head)
-        hashlib.sha256(self._command.body).digest()
-
-    def verify(self) -> None:
-        """The app's signature."""
-        self._public.verify(self._signature, self._data)
-
-    def open(self) -> None:
-        """Key and plaintext."""
-        HKDFExpand(SHA256(), 44, b"command").derive(self._secret)
-        self._aes.decrypt(self._iv, self._ciphertext, b"")
-
-    def seal(self) -> None:
-        """The reply with its placement."""
-        self._key.sign(self._placement)
-        HKDFExpand(SHA256(), 44, b"reply").derive(self._secret)
-        self._key.sign(self._aes.encrypt(self._iv, self._reply, b""))
+def sample(repository: RepositoryId, author: Citizen, reader: Citizen) -> Sample:
+    """A SEND of 1 KiB to one recipient."""
+    command = _letter(repository, author, reader)
+    body = commands.encode_request(command, new_nonce(), now_ms())
+    keys = TrafficKeys(new_session_id(), secrets.token_bytes(32), secrets.token_bytes(32))
+    return Sample(envelope.seal_command(SigningKey.generate(), keys, 1, body), body, command.head, command.body)
 
 
 def _letter(repository: RepositoryId, author: Citizen, reader: Citizen) -> Send:

@@ -12,6 +12,7 @@ from functools import partial
 
 from bench.attachments import attachment_memory, attachments
 from bench.budget import budget
+from bench.ceiling import ceiling
 from bench.figures import Better, Measure, Played, percentile
 from bench.mailboxes import hot_mailbox, mailbox_sizes
 from bench.negotiation import negotiation
@@ -158,6 +159,7 @@ ROWS: dict[str, Row] = {
     "negotiation": negotiation,
     "cpu": cpu_by_stage,
     "budget": partial(budget, bound=THROUGHPUT_BOUND),
+    "bare": ceiling,
     "two_workers": two_workers,
     "hot_mailbox": hot_mailbox,
     "mailbox_size": mailbox_sizes,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bench.figures import Better, Measure, Played
 from bench.plan import Plan, messages_of_a_run
+from bench.processor import sizes_of_a_send
 from bench.world import World, cpu_seconds, resident_bytes
 
 WARM_UP = 100  #: SENDs a load process before each repetition
@@ -19,9 +20,11 @@ _MIB = 1024 * 1024
 
 
 def two_workers(world: World, plan: Plan) -> Iterable[Measure]:
-    """SENDs per second of processor time that the workers used: two against one."""
+    """SENDs per second of processor time that the workers used: two against one, ours and plain ones."""
     runs: dict[int, list[float]] = {2: [], 1: []}
     speed: dict[int, list[float]] = {2: [], 1: []}
+    plain: dict[int, list[float]] = {2: [], 1: []}
+    size, reply, _ = sizes_of_a_send(world)
     second = world.stack.workers[1]
     for number in range(plan.repetitions):
         for count, per_cpu in runs.items():
@@ -37,6 +40,7 @@ def two_workers(world: World, plan: Plan) -> Iterable[Measure]:
             speed[count].append(played.throughput)
             if count == 1:
                 second.restart()
+            plain[count].append(_plain(world, count, size, reply))
     yield Measure(
         "two_workers_per_cpu_second",
         "1/cpu s",
@@ -48,6 +52,14 @@ def two_workers(world: World, plan: Plan) -> Iterable[Measure]:
         "one worker process",
     )
     yield Measure(
+        "two_plain_workers_per_cpu_second",
+        "1/cpu s",
+        tuple(plain[2]),
+        tuple(plain[1]),
+        Better.HIGHER,
+        floor_name="one plain worker that inserts",
+    )
+    yield Measure(
         "two_workers_throughput",
         "1/s",
         tuple(speed[2]),
@@ -55,6 +67,16 @@ def two_workers(world: World, plan: Plan) -> Iterable[Measure]:
         Better.HIGHER,
         floor_name="one worker process",
     )
+
+
+def _plain(world: World, count: int, size: int, reply: int) -> float:
+    """The same of plain workers that insert: messages for each second of their processor time."""
+    with world.plain_workers("insert", reply, count=count) as workers:
+        warm = world.play_floor(world.loads, WARM_UP, size)
+        pids = [each.pid for each in workers]
+        before = cpu_seconds(pids)
+        played = world.play_floor(world.loads, messages_of_a_run(warm.throughput, len(world.loads)), size)
+        return played.messages / (cpu_seconds(pids) - before)
 
 
 def _send(world: World, count: int) -> Played:

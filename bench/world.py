@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench import floor
 from bench.figures import Played, together
 from bench.people import Caller, Citizen, now_ms
+from bench.primitives import Sample
 from broker_config import names, topology
 from broker_config.connection import ConnectionSettings, connect
 from broker_config.permissions import Permissions
@@ -161,8 +162,10 @@ class World:
         return together(ask_all(loads, told))
 
     @contextlib.contextmanager
-    def plain_workers(self, work: str, reply_bytes: int, queue: str = FLOOR) -> Iterator[list[Child]]:
-        """Plain workers that do `work`, as many as ours, until the block ends."""
+    def plain_workers(
+        self, work: str, reply_bytes: int, queue: str = FLOOR, *, count: int = WORKERS, sample: Sample | None = None
+    ) -> Iterator[list[Child]]:
+        """Plain workers that do `work`, as many as ours, until the block ends; with a `sample` its primitives, too."""
         told = {
             "broker": connection(self.stack.broker.settings()),
             "mongo": self.stack.mongo_url,
@@ -170,8 +173,9 @@ class World:
             "prefetch": Settings.model_fields["prefetch"].default,
             "work": work,
             "reply_bytes": reply_bytes,
+            "sample": sample.as_text() if sample else None,
         }
-        workers = [Child("bench.floor", told) for _ in range(WORKERS)]
+        workers = [Child("bench.floor", told) for _ in range(count)]
         try:
             for each in workers:
                 each.hear()

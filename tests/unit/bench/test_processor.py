@@ -9,6 +9,7 @@ import pytest
 from bench import mailboxes, processor
 from bench.people import Citizen
 from bench.plan import FEWEST, messages_of_a_run
+from bench.primitives import Bare, Sample
 from bench.world import cpu_seconds, resident_bytes
 from crypto_core.ids import UserId, repository_id
 from repository_worker.metrics import Stage
@@ -22,7 +23,9 @@ def test_no_stage_of_a_command_is_counted_twice_or_left_to_the_rest_by_mistake()
 
 def test_the_bare_primitives_run_again_and_again(test_pki):
     people = [Citizen.issued(test_pki.ca, name) for name in ("Maria Conceição Reis", "João Sá")]
-    works = processor.Bare.of(repository_id("a" * 32), *people).works()
+    sample = processor.sample(repository_id("a" * 32), *people)
+    assert Sample.from_text(sample.as_text()) == sample
+    works = Bare(sample).works()
     assert works.keys() == processor.ROWS.keys() - {"store"}
     for work in works.values():
         for _ in range(2):

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.authentic import sift
 from pki.fetchers import Fetcher
@@ -46,6 +47,7 @@ from pki.trust_store import TrustStore
 
 REMEMBER_FOR: Final = timedelta(minutes=5)
 REMEMBERED_MAX: Final = 4096  #: answers
+ISSUERS_MAX: Final = 256  #: certificates of issuers that remembered answers share
 INTERMEDIATES_MAX: Final = 16  #: certificates that a stranger may send along
 
 _FOREVER: Final = timedelta(days=100 * 365)
@@ -86,6 +88,7 @@ class IdentityValidator:
         self._answers: OrderedDict[_Key, tuple[datetime, PathResult]] = OrderedDict()
         #: Of VALID, that of the latest moment.
         self._latest: OrderedDict[_Subject, tuple[datetime, PathResult]] = OrderedDict()
+        self._issuers: dict[str, x509.Certificate] = {}
 
     @classmethod
     def open(
@@ -120,7 +123,7 @@ class IdentityValidator:
         key = (fingerprint(certificate), wanted, moment)
         remembered = self._recall(key, now)
         if remembered is not None:
-            return remembered
+            return replace(remembered, certificate=certificate, path=(certificate, *remembered.path[1:]))
         helpers = self._helpers(extra_intermediates)
         asked = _Asked(helpers, moment or now, now, replace(self.policy, purpose=wanted))
         result, data = self._judge(certificate, asked)
@@ -222,6 +225,7 @@ class IdentityValidator:
         with self._lock:
             self._answers.clear()
             self._latest.clear()
+            self._issuers.clear()
 
     def _recall(self, key: _Key, now: datetime) -> PathResult | None:
         moment = key[2]
@@ -238,16 +242,35 @@ class IdentityValidator:
     def _is_fresh(self, asked_at: datetime, now: datetime) -> bool:
         return asked_at <= now < asked_at + self._remember_for
 
+    def _light(self, result: PathResult) -> PathResult:
+        """The answer as it is kept: with a leaf of which nothing was read yet, and issuers that others share.
+
+        The library keeps what it has read with a certificate: some hundred objects, which a worker that knows thousands
+        of citizens has no room for, and which the collector of garbage would look at again and again.
+        """
+        leaf = _unread(result.certificate)
+        return replace(result, certificate=leaf, path=(leaf, *map(self._shared, result.path[1:])))
+
+    def _shared(self, issuer: x509.Certificate) -> x509.Certificate:
+        if len(self._issuers) >= ISSUERS_MAX:
+            self._issuers.clear()
+        return self._issuers.setdefault(fingerprint(issuer), issuer)
+
     def _remember(self, key: _Key, now: datetime, result: PathResult) -> None:
         if result.verdict not in (Verdict.VALID, Verdict.REVOKED):
             return
         with self._lock:
+            result = self._light(result)
             _keep(self._answers, key, (now, result))
             kept = self._latest.get(key[:2])
             if result.valid and (kept is None or not self._is_fresh(kept[0], now) or kept[1].moment < result.moment):
                 _keep(self._latest, key[:2], (now, result))
             elif not result.valid:
                 self._latest.pop(key[:2], None)
+
+
+def _unread(certificate: x509.Certificate) -> x509.Certificate:
+    return x509.load_der_x509_certificate(certificate.public_bytes(Encoding.DER))
 
 
 def _covers(valid: PathResult, moment: datetime) -> bool:

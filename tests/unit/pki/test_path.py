@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki import validator
 from pki.errors import PathInvalid
 from pki.identity import fingerprint
 from pki.path import Verdict, validate_path
@@ -352,6 +354,44 @@ def test_what_was_valid_later_was_valid_before(remembering):
     assert remembering.ask(NOW - HOUR) == (Verdict.VALID, True)
     assert remembering.ask(NOW - 2 * HOUR + timedelta(minutes=1)) == (Verdict.VALID, False)
     assert remembering.ask(None) == (Verdict.VALID, True)  # of now no other answer serves
+
+
+def test_a_remembered_answer_is_about_the_certificate_that_is_asked_about(world, remembering):
+    first = remembering.validator.validate(remembering.leaf)
+    again = x509.load_der_x509_certificate(remembering.leaf.public_bytes(Encoding.DER))
+    assert remembering.validator.validate(again) == first
+    assert remembering.validator.validate(again).certificate is again
+    assert remembering.lists.asked == 1
+
+
+def test_what_is_remembered_keeps_nothing_that_was_read_of_a_certificate(world, remembering):
+    """A worker remembers thousands of answers: what the library reads of one certificate takes 48 KiB."""
+
+    def read() -> int:
+        gc.collect()
+        return sum(type(each) is x509.Extension for each in gc.get_objects())
+
+    def ask() -> None:
+        leaf = world.issue(not_before=NOW - 20 * HOUR)
+        for moment in (NOW - HOUR, None):
+            assert remembering.validator.validate(leaf, (), moment).valid
+
+    ask()  # reads those of the issuers, which all answers share
+    before = read()
+    for _ in range(5):
+        ask()
+    assert len(remembering.validator._answers) == 12
+    assert read() == before
+
+
+def test_issuers_of_remembered_answers_are_kept_once_and_not_for_ever(world, remembering, monkeypatch):
+    for _ in range(3):
+        path = remembering.validator.validate(world.issue(not_before=NOW - 20 * HOUR)).require_valid().path
+    issuers = {id(each) for _, answer in remembering.validator._answers.values() for each in answer.path[1:]}
+    assert len(issuers) == len(remembering.validator._issuers) == len(path) - 1
+    monkeypatch.setattr(validator, "ISSUERS_MAX", 1)
+    assert remembering.validator.validate(world.issue(not_before=NOW - 20 * HOUR)).valid
+    assert len(remembering.validator._issuers) == 1
 
 
 def test_an_answer_says_nothing_about_what_came_before_the_certificate(remembering):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import threading
@@ -83,9 +84,11 @@ def run(
     if stamper is not None:
         threading.Thread(target=stamper.run, args=(ended, settings.tsa_seconds), name="stamps", daemon=True).start()
     announce = _once(on_ready)
+    settle = _once(settle_heap)
 
     def ready() -> None:
         health.consuming()
+        settle()
         announce()
 
     with contextlib.ExitStack() as ending:
@@ -99,6 +102,15 @@ def run(
         ending.enter_context(watchers)
         ending.enter_context(ends)
         consumer.run(on_ready=ready)
+
+
+def settle_heap() -> None:
+    """Takes what a worker has loaded out of the collector's sight: it stays as long as the worker does.
+
+    Looking through all of it holds up every message for 50 to 110 ms, and would be done again and again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def open_storage(settings: Settings, opened: RepositoryKeystore) -> MongoStorage:

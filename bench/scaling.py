@@ -41,32 +41,15 @@ def two_workers(world: World, plan: Plan) -> Iterable[Measure]:
             if count == 1:
                 second.restart()
             plain[count].append(_plain(world, count, size, reply))
-    yield Measure(
-        "two_workers_per_cpu_second",
-        "1/cpu s",
-        tuple(runs[2]),
-        tuple(runs[1]),
-        Better.HIGHER,
-        AIM,
-        BOUND,
-        "one worker process",
-    )
-    yield Measure(
-        "two_plain_workers_per_cpu_second",
-        "1/cpu s",
-        tuple(plain[2]),
-        tuple(plain[1]),
-        Better.HIGHER,
-        floor_name="one plain worker that inserts",
-    )
-    yield Measure(
-        "two_workers_throughput",
-        "1/s",
-        tuple(speed[2]),
-        tuple(speed[1]),
-        Better.HIGHER,
-        floor_name="one worker process",
-    )
+    yield _against_one("two_workers_per_cpu_second", "1/cpu s", runs, "one worker process", AIM, BOUND)
+    yield _against_one("two_plain_workers_per_cpu_second", "1/cpu s", plain, "one plain worker that inserts")
+    yield _against_one("two_workers_throughput", "1/s", speed, "one worker process")
+
+
+def _against_one(
+    name: str, unit: str, runs: dict[int, list[float]], one: str, aim: float | None = None, bound: float | None = None
+) -> Measure:
+    return Measure(name, unit, tuple(runs[2]), tuple(runs[1]), Better.HIGHER, aim, bound, one)
 
 
 def _plain(world: World, count: int, size: int, reply: int) -> float:

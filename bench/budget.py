@@ -13,13 +13,12 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from bench.figures import Better, Measure, Played
+from bench.figures import MILLISECOND, Better, Measure, Played
 from bench.plan import Plan
 from bench.primitives import Bare
 from bench.processor import milliseconds, sample_of, sizes_of_a_send
 from bench.world import Child, World, cpu_seconds
 
-MILLISECOND: Final = 1e-3
 FLOOR_NAME: Final = "plain RPC, batched insert_many"
 
 Shares = dict[str, float]

@@ -2,7 +2,7 @@
 
 A plain worker that also does the bare primitives of a SEND (`primitives`) for each message, in turns with one that does
 not: without checks, chains, decisions, metrics or replies that say anything. What lies between its ratio and ours is
-what all of that takes, and may be made less; what lies between it and 1 may not.
+what all of that takes, and may be made less; what lies between it and 1 is the primitives' own.
 """
 
 from __future__ import annotations
@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from bench.figures import Better, Measure, percentile
-from bench.plan import Plan, messages_of_a_run
+from bench.figures import MILLISECOND, Better, Measure, percentile
+from bench.plan import ALONE, WARM_UP, Plan, messages_of_a_run
 from bench.processor import sample_of, sizes_of_a_send
 from bench.world import ECHO, FLOOR, World
 
-WARM_UP: Final = 128  #: messages a load process before each repetition
-ALONE: Final = 250  #: messages of one repetition with one in flight
-MILLISECOND: Final = 1e-3
 #: What the plain workers do beside the primitives, and what that stands for.
 WORKS: Final = {"insert": "send", "find": "find"}
 

@@ -7,7 +7,9 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+MILLISECOND: Final = 1e-3  #: seconds
 
 
 class Better(enum.Enum):

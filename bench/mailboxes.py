@@ -14,7 +14,7 @@ from typing import Any
 import pymongo
 from pymongo.database import Database
 
-from bench.figures import Better, Measure, percentile
+from bench.figures import MILLISECOND, Better, Measure, percentile
 from bench.plan import Plan, messages_of_a_run
 from bench.world import World
 from crypto_core.ids import DIGEST_BYTES, LETTER_ID_BYTES, UserId
@@ -30,7 +30,6 @@ PAGES = 40  #: commands of one repetition
 CHUNK = 2_000  #: documents that are inserted at once
 WARM_UP = 64  #: letters a load process to find out how many make a repetition
 AIM, BOUND = 1.1, 1.3
-_MILLISECOND = 1e-3
 
 Document = dict[str, Any]
 
@@ -66,7 +65,7 @@ def mailbox_sizes(world: World, plan: Plan) -> Iterable[Measure]:
 def _page(world: World, who: int, after: int, *, everything: bool) -> float:
     one = world.loads[:1]
     world.prepare(one, kind="page", count=PAGES, who=who, after=after, all=everything)
-    return percentile(world.play(one, 1).seconds, 50) / _MILLISECOND
+    return percentile(world.play(one, 1).seconds, 50) / MILLISECOND
 
 
 def _fill(database: Database[Document], owner: UserId, size: int) -> None:

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 
-from bench.figures import Better, Measure, percentile
+from bench.figures import MILLISECOND, Better, Measure, percentile
 from bench.people import Caller, Citizen, now_ms
 from bench.plan import Plan
 from bench.world import ECHO, FLOOR, World
@@ -19,7 +19,6 @@ from crypto_core.documents import SignedDocument
 
 NEGOTIATIONS = 40  #: of one repetition
 AIM, BOUND = 2.0, 3.0
-_MILLISECOND = 1e-3
 
 
 def negotiation(world: World, plan: Plan) -> Iterable[Measure]:
@@ -32,8 +31,8 @@ def negotiation(world: World, plan: Plan) -> Iterable[Measure]:
         with world.plain_workers("insert", reply), world.plain_workers("echo", reply, ECHO):
             for number in range(plan.repetitions):
                 world.say(f"negotiation, repetition {number + 1} of {plan.repetitions}")
-                ours.append(percentile([_negotiate(caller, each) for each in citizens], 50) / _MILLISECOND)
-                floors.append(percentile(_plain(caller, request), 50) / _MILLISECOND)
+                ours.append(percentile([_negotiate(caller, each) for each in citizens], 50) / MILLISECOND)
+                floors.append(percentile(_plain(caller, request), 50) / MILLISECOND)
     yield Measure(
         "negotiation_p50",
         "ms",

@@ -10,6 +10,8 @@ from bench.world import World
 
 RUN_SECONDS = 1.5  #: aimed length of one repetition of a throughput
 FEWEST = 64  #: messages a load process in the shortest repetition
+WARM_UP = 128  #: messages a load process before what is measured
+ALONE = 250  #: messages of one repetition with one in flight
 
 
 @dataclass(frozen=True, slots=True)

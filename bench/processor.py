@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from bench.figures import Better, Measure
+from bench.figures import MILLISECOND, Better, Measure
 from bench.people import Citizen, now_ms
 from bench.plan import Plan, messages_of_a_run
 from bench.primitives import Bare, Sample
@@ -39,7 +39,6 @@ ROUNDS = 200  #: calls of each bare primitive in one repetition
 WARM_UP = 100  #: SENDs a load process before the first repetition
 FLOOR_FEWEST = 1_000  #: plain messages a load process: processor time is counted in hundredths of a second
 AIM, BOUND = 2.0, 3.0
-MILLISECOND = 1e-3
 
 #: What each row holds; everything else that a worker used is `publish`.
 ROWS: Final[dict[str, tuple[Stage, ...]]] = {

@@ -13,17 +13,13 @@ from functools import partial
 from bench.attachments import attachment_memory, attachments
 from bench.budget import budget
 from bench.ceiling import ceiling
-from bench.figures import Better, Measure, Played, percentile
+from bench.figures import MILLISECOND, Better, Measure, Played, percentile
 from bench.mailboxes import hot_mailbox, mailbox_sizes
 from bench.negotiation import negotiation
-from bench.plan import Plan, Row, messages_of_a_run
+from bench.plan import ALONE, WARM_UP, Plan, Row, messages_of_a_run
 from bench.processor import cpu_by_stage
 from bench.scaling import memory, two_workers
 from bench.world import IN_FLIGHT, WORKERS, World, cpu_seconds
-
-WARM_UP = 128  #: messages a load process before the first repetition
-ALONE = 250  #: messages of one repetition with one in flight
-MILLISECOND = 1e-3
 
 THROUGHPUT_AIM, THROUGHPUT_BOUND = 0.8, 0.6
 LATENCY_AIM, LATENCY_BOUND = 1.3, 1.6

@@ -107,7 +107,7 @@ def run(
 def settle_heap() -> None:
     """Takes what a worker has loaded out of the collector's sight: it stays as long as the worker does.
 
-    Looking through all of it holds up every message for 50 to 110 ms, and would be done again and again.
+    Looking through all of it holds up every message for 70 to 110 ms, and would be done again and again.
     """
     gc.collect()
     gc.freeze()

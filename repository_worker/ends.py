@@ -27,12 +27,41 @@ from repository_worker.errors import StorageError
 from repository_worker.keys import now_ms
 from repository_worker.metrics import Metrics
 from repository_worker.storage.chains import Tip
+from repository_worker.storage.heads import Heard
 
 #: Between two notes of this worker that it listens, and how long one counts; seconds.
 NOTE_SECONDS: Final = 10.0
 NOTED_SECONDS: Final = 35.0
 #: Other workers that are told, at most: of more than these each one looks, which costs less than telling all.
 WORKERS_TOLD: Final = 8
+
+
+class Letterbox:
+    """How workers of one repository write to each other, and know what none of them wrote."""
+
+    def __init__(
+        self, repository: RepositoryId, key: bytes, metrics: Metrics, *, clock: Callable[[], Milliseconds] = now_ms
+    ) -> None:
+        """`key`: 32 bytes that only workers of this repository have."""
+        self._repository = repository
+        self._key = key
+        self._outcomes = {ok: metrics.ends_heard.labels(name) for ok, name in ((True, "ok"), (False, "refused"))}
+        self._clock = clock
+
+    def write(self, tips: Mapping[UserId, Tip]) -> bytes:
+        """The message that says where these chains end now."""
+        found = [End(mailbox, tip.number, tip.hash, tip.time, tip.bytes) for mailbox, tip in tips.items()]
+        return ends.seal(self._key, self._repository, self._clock(), found)
+
+    def read(self, message: bytes) -> Heard | None:
+        """What a message says; None if no worker of this repository made it."""
+        try:
+            told, found = ends.read(self._key, self._repository, message)
+        except ProtocolError:
+            self._outcomes[False].inc()
+            return None
+        self._outcomes[True].inc()
+        return Heard({each.mailbox: Tip(each.number, each.hash, each.time, each.bytes) for each in found}, told)
 
 
 class EndsStore(Protocol):
@@ -54,22 +83,10 @@ class EndsStore(Protocol):
 class Ends(Background):
     """Tells and hears. A context manager, at work inside of it. Thread-safe."""
 
-    def __init__(
-        self,
-        repository: RepositoryId,
-        key: bytes,
-        store: EndsStore,
-        metrics: Metrics,
-        *,
-        clock: Callable[[], Milliseconds] = now_ms,
-    ) -> None:
-        """`key`: 32 bytes that only workers of this repository have."""
+    def __init__(self, letterbox: Letterbox, store: EndsStore) -> None:
         super().__init__("ends", self._note)
-        self._repository = repository
-        self._key = key
+        self._letterbox = letterbox
         self._store = store
-        self._heard = {ok: metrics.ends_heard.labels(outcome) for ok, outcome in ((True, "ok"), (False, "refused"))}
-        self._clock = clock
         self._queue: QueueName | None = None
         self._listens = threading.Event()
 
@@ -86,21 +103,14 @@ class Ends(Background):
         others = [each for each in self._store.listeners() if each != self._queue]
         if not 0 < len(others) <= WORKERS_TOLD:
             return []
-        found = [End(mailbox, tip.number, tip.hash, tip.time, tip.bytes) for mailbox, tip in made.items()]
-        message = ends.seal(self._key, self._repository, self._clock(), found)
+        message = self._letterbox.write(made)
         return [(each, message) for each in others]
 
     def hear(self, message: bytes) -> None:
         """Takes what came by this worker's queue, if a worker of this repository made it."""
-        try:
-            told, found = ends.read(self._key, self._repository, message)
-        except ProtocolError:
-            self._heard[False].inc()
-            return
-        self._heard[True].inc()
-        self._store.ends_heard(
-            {each.mailbox: Tip(each.number, each.hash, each.time, each.bytes) for each in found}, told
-        )
+        heard = self._letterbox.read(message)
+        if heard is not None:
+            self._store.ends_heard(heard.tips, heard.told)
 
     def _note(self) -> None:
         self._listens.wait()

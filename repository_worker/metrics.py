@@ -80,6 +80,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.turns = Counter(
+            "smr_turns",
+            "Turns of workers with one home at storing a full batch: taken, or given up after a wait (late).",
+            ["outcome"],
+            registry=self.registry,
+        )
         self._held = Gauge(
             "smr_messages_held", "Messages taken from the broker and not yet acknowledged.", registry=self.registry
         )

@@ -17,7 +17,7 @@ from pki.fetchers import HttpFetcher
 from pki.revocation import REFRESH_PAUSE, CollectionPolicy, Refreshed, Refresher, RevocationCache
 from pki.trust_store import TrustStore
 from pki.validator import IdentityValidator
-from repository_worker.ends import Ends
+from repository_worker.ends import Ends, Letterbox
 from repository_worker.epochs import Epochs
 from repository_worker.errors import HomeError, StorageError, StorageUnavailable
 from repository_worker.health import Health, HealthServer
@@ -36,6 +36,7 @@ from repository_worker.storage.mongo import MongoStorage
 from repository_worker.storage.operations import Migration, Operations
 from repository_worker.storage.retention import Retention, Swept
 from repository_worker.transport.consumer import Consumer
+from repository_worker.turns import Turns
 from repository_worker.watchers import Watchers
 
 #: Between two looks for KEKs and former keys that nothing lives under any more; seconds.
@@ -54,17 +55,19 @@ def run(
     `number` tells several workers of one command apart; `on_ready` is called when messages first begin to flow.
     """
     metrics = Metrics()
-    storage = open_storage(settings, opened)
+    home = Home(settings.home)
+    letterbox = Letterbox(RepositoryId(opened.repository), opened.ends_key, metrics)
+    turns = Turns(home.folder, letterbox, metrics)
+    storage = open_storage(settings, opened, turns)
     operations = open_operations(settings)
     health = Health(metrics, storage.probe)
-    home = Home(settings.home)
     ring = home.ring(opened)
     watchers = Watchers(lambda: storage.watches(now_ms()))
     authority = settings.authority()
     stamper = Stamper(RepositoryId(opened.repository), authority, storage) if authority else None
     pipeline = build_pipeline(settings, opened, storage, ring, metrics, watchers, stamper)
     name = f"smr-worker {os.getpid()}"
-    ends = Ends(RepositoryId(opened.repository), opened.ends_key, storage, metrics)
+    ends = Ends(letterbox, storage)
     consumer = Consumer(settings.broker(), pipeline, storage.probe, metrics, settings.consumer(name), ends)
     ended = threading.Event()
 
@@ -92,6 +95,7 @@ def run(
         announce()
 
     with contextlib.ExitStack() as ending:
+        ending.callback(turns.close)
         ending.callback(storage.close)
         ending.callback(operations.close)
         if settings.metrics_port:
@@ -113,9 +117,9 @@ def settle_heap() -> None:
     gc.freeze()
 
 
-def open_storage(settings: Settings, opened: RepositoryKeystore) -> MongoStorage:
-    """The storage of this repository."""
-    return MongoStorage(connect(settings.mongo()), settings.mongo_database, opened.repository, settings.quota())
+def open_storage(settings: Settings, opened: RepositoryKeystore, turns: Turns | None = None) -> MongoStorage:
+    """The storage of this repository; with `turns` it stores full batches in turn with other workers."""
+    return MongoStorage(connect(settings.mongo()), settings.mongo_database, opened.repository, settings.quota(), turns)
 
 
 def open_operations(settings: Settings) -> Operations:

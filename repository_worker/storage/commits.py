@@ -16,6 +16,8 @@ by its unique indexes, whoever else writes at the same moment:
 - What is there already (the same object, or its counter) is looked at by itself, and the others go on.
 - A look finds nothing that these rules do not hold by themselves, but for sessions that were closed: of these a worker
   hears within `memory.NEWS_SECONDS`. So it is left out as long as insertions meet nobody without it.
+- Full batches of workers that share a home are stored in turn, and whoever has the turn knows what the others made. That
+  spares meetings and decides nothing: who gets no turn in time goes on without.
 - When the end of an insertion is not known, everything in it may be brought again: it finds what it left.
 """
 
@@ -25,10 +27,10 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 import pymongo
 from pymongo import UpdateOne
@@ -58,7 +60,7 @@ from repository_worker.storage import documents
 from repository_worker.storage.chains import Numbering, Placing, Quota, Tip, placing
 from repository_worker.storage.deletions import Deletions
 from repository_worker.storage.driver import DUPLICATE_KEY, PASSING, Document, wrapped
-from repository_worker.storage.heads import Heads
+from repository_worker.storage.heads import Heads, Heard
 from repository_worker.storage.uploads import Uploads
 
 #: How often one batch may meet others at the same mailboxes before its rest is given back.
@@ -71,6 +73,16 @@ SMALL_BATCH: Final = 3
 #: What goes into one insertion; bytes. The driver would divide more than 48 MB, and the second part would not wait for
 #: a majority to hold the first.
 INSERTION_BYTES: Final = 16 * MIB
+
+
+class Turns(Protocol):
+    """How workers that would meet store one after the other."""
+
+    def take(self) -> Sequence[Heard] | None:
+        """Waits for the turn, not for long; what others have made since the last one. None: there is no turn."""
+
+    def give(self, made: Mapping[UserId, Tip]) -> None:
+        """After `take`: ends the turn, and tells others what was made in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +145,8 @@ class _Batch:
     def __init__(self, changes: Sequence[Change]) -> None:
         self._ends: list[Outcome | StorageError] = [StorageError("a change without an end")] * len(changes)
         self.waiting: list[_Waiting] = []
+        self.in_turn = False
+        self.made: dict[UserId, Tip] = {}  #: ends of chains that it has extended
         for place, change in enumerate(changes):
             try:
                 self.waiting.append(_Waiting(place, change, placing(change)))
@@ -169,6 +183,7 @@ class Commits:
         heads: Heads,
         uploads: Uploads,
         quota: Quota,
+        turns: Turns | None = None,
     ) -> None:
         self._client = client
         self._accepted = database[names.ACCEPTED]
@@ -178,8 +193,10 @@ class Commits:
         self._uploads = uploads
         self._deletions = Deletions(database)
         self._quota = quota
-        self._turn = threading.Lock()
-        self._small, self._large, self._newest = Luck(), Luck(), Luck()
+        self._lock = threading.Lock()
+        self._turns = turns
+        self._followed = 0
+        self._small, self._large, self._in_turn, self._newest = Luck(), Luck(), Luck(), Luck()
 
     def mark_read(self, marks: Sequence[tuple[MarkRead, CounterRecord]]) -> list[Outcome | StorageError]:
         """Marks letters as read, each with the envelope that read it; gives each one's end, in their order.
@@ -211,7 +228,7 @@ class Commits:
             self._store_bodies(batch.waiting)
             self._keep_uploads(batch)
             # One session: whoever met somebody waits, at the next look, until a majority holds what it met.
-            with self._turn, self._client.start_session(causal_consistency=True) as session:
+            with self._lock, self._client.start_session(causal_consistency=True) as session, self._turn(batch):
                 self._work(batch, session)
             self._end_waiting(changes, batch.ends())
             self._delete(changes, batch.ends())
@@ -268,9 +285,23 @@ class Commits:
                 with contextlib.suppress(PyMongoError):
                     self._uploads.mark_sent(routing.author, routing.letter)
 
+    @contextlib.contextmanager
+    def _turn(self, batch: _Batch) -> Iterator[None]:
+        """Has other workers wait meanwhile, if they can be asked to: a few letters seldom meet anybody."""
+        heard = self._turns.take() if self._turns and len(batch.waiting) > SMALL_BATCH else None
+        if self._turns is None or heard is None:
+            yield
+            return
+        try:
+            self._followed = self._heads.follow(heard, self._followed)
+            batch.in_turn = True
+            yield
+        finally:
+            self._turns.give(batch.made)
+
     def _try(self, batch: _Batch, session: ClientSession) -> None:
         """Stores behind what is remembered, as far as nobody was faster. Whatever else happens, a look tells why."""
-        luck = self._small if len(batch.waiting) <= SMALL_BATCH else self._large
+        luck = self._in_turn if batch.in_turn else self._small if len(batch.waiting) <= SMALL_BATCH else self._large
         from_memory = luck.holds()
         if not from_memory and not self._catches_up(batch, session):
             return
@@ -300,7 +331,9 @@ class Commits:
     def _end_stored(self, batch: _Batch, stored: Sequence[_Numbered]) -> None:
         for each in stored:
             batch.end(each.waiting, Outcome(entries=each.placed, choice=each.waiting.choice))
-        self._heads.made({owner: tip for each in stored for owner, tip in each.tips.items()})
+        made = {owner: tip for each in stored for owner, tip in each.tips.items()}
+        batch.made.update(made)
+        self._heads.made(made)
 
     def _work(self, batch: _Batch, session: ClientSession) -> None:
         self._try(batch, session)

@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pymongo import DESCENDING, UpdateOne
 from pymongo.client_session import ClientSession
@@ -52,6 +52,13 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Heard(NamedTuple):
+    """What another worker has made, and when it told so, by its clock."""
+
+    tips: Mapping[UserId, Tip]
+    told: Milliseconds
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What is remembered of a mailbox, and up to which number a hint was written."""
@@ -75,6 +82,7 @@ class Heads:
         self._made: dict[UserId, Tip] = {}
         self._clock = clock
         self._since = clock()
+        self._forgotten = 0
 
     def known(self, owners: Iterable[UserId], session: ClientSession | None = None) -> dict[UserId, Tip]:
         """Entries that these chains have reached at least; nothing for those who have no mailbox."""
@@ -175,9 +183,24 @@ class Heads:
             if abs(now - told) <= TOLD_SKEW_MS <= told - self._since:
                 self._add(tips)
 
+    def follow(self, heard: Sequence[Heard], begun: int) -> int:
+        """What others have made since the last call, which gave `begun` (the first: 0); gives that of the next one.
+
+        Nothing of it is believed if the database was away since then. Unlike `hear` this goes by the order of what
+        happened, so nobody's clock has to agree, but for what is very old.
+        """
+        now = self._clock()
+        with self._lock:
+            if begun == self._forgotten:
+                for tips, told in heard:
+                    if abs(now - told) <= TOLD_SKEW_MS:
+                        self._add(tips)
+            return self._forgotten
+
     def forget(self) -> None:
         """Whatever was remembered: the database was away, and may have come back older (from a backup)."""
         with self._lock:
+            self._forgotten += 1
             self._known.clear()
             self._made.clear()
             self._since = self._clock()

@@ -54,7 +54,7 @@ from repository_worker.storage import documents
 from repository_worker.storage.asked import Asked
 from repository_worker.storage.blocks import Blocks
 from repository_worker.storage.chains import DEFAULT_QUOTA, Quota, Tip
-from repository_worker.storage.commits import Commits
+from repository_worker.storage.commits import Commits, Turns
 from repository_worker.storage.driver import (
     DURABLE,
     LABELS_TO_RETRY,
@@ -107,7 +107,9 @@ class MongoStorage:
         database: str,
         repository: RepositoryId,
         quota: Quota = DEFAULT_QUOTA,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns`: with other workers that share something; without, batches of two workers may meet."""
         self._client = client
         self._may_limit = True
         self._repository = repository
@@ -117,7 +119,7 @@ class MongoStorage:
         self._ask(Questions())
         self._uploads = Uploads(self._database, quota)
         self._watches = Watches(self._database)
-        self._commits = Commits(client, self._database, repository, self._heads, self._uploads, quota)
+        self._commits = Commits(client, self._database, repository, self._heads, self._uploads, quota, turns)
         self._news = News(self._database)
         self._stamps = Stamps(self._database)
         self._blocks = Blocks(self._database, self._news)

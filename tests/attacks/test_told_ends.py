@@ -12,7 +12,7 @@ from crypto_core import ends as messages
 from crypto_core.ends import End
 from crypto_core.ids import Digest, Milliseconds, RepositoryId, new_letter_id
 from repository_worker.effects import Change, Outcome, StoreRegistration
-from repository_worker.ends import Ends
+from repository_worker.ends import Ends, Letterbox
 from repository_worker.metrics import Metrics
 from repository_worker.storage import heads
 from repository_worker.storage.driver import connect
@@ -38,7 +38,7 @@ class Worker:
     def on(cls, mongo: str, database: str) -> Worker:
         storage, metrics = MongoStorage(connect(mongo), database, REPOSITORY), Metrics()
         storage._heads._since -= 60_000
-        return cls(storage, Ends(REPOSITORY, KEY, storage, metrics), metrics)
+        return cls(storage, Ends(Letterbox(REPOSITORY, KEY, metrics), storage), metrics)
 
     def now(self) -> Milliseconds:
         return Milliseconds(self.storage._heads._clock())

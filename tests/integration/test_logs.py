@@ -87,6 +87,33 @@ def test_each_line_names_its_envelope_and_nothing_about_anybody(stack):
     assert "smr_command_age_seconds_count 0.0" not in metrics
 
 
+def test_a_full_batch_is_stored_in_turn(stack):
+    maria, joao = (Citizen.issued(stack.ca, name) for name in ("Maria Alves", "João Dias"))
+    worker = stack.workers[0]
+    with Wire(stack.client_settings(), stack.descriptor) as wire:
+        wire.register(joao)
+        wire.register(maria)
+        wire.login(maria)
+        sealed = []
+        for _ in range(8):
+            made = wire.letter(maria, [joao], TEXT)
+            sealed.append(wire.sealed(commands.Send(made.head, made.body), new_nonce()))
+        assert counted(worker.metrics_port, 'smr_turns_total{outcome="taken"}') == 0
+        worker.suspend()
+        try:
+            for each in sealed:
+                wire.publish(each)
+        finally:
+            worker.resume()
+        assert all(wire.take(PATIENCE_SECONDS) is not None for _ in sealed)
+    assert counted(worker.metrics_port, 'smr_turns_total{outcome="taken"}') >= 1
+
+
+def counted(port: int, name: str) -> float:
+    (line,) = [each for each in ask(port, "/metrics").splitlines() if each.startswith(name)]
+    return float(line.rsplit(" ", 1)[1])
+
+
 def ask(port: int, path: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:

@@ -23,7 +23,7 @@ from crypto_core.errors import ProtocolError
 from crypto_core.ids import Digest, new_attachment_id, new_letter_id, new_nonce
 from crypto_core.stream import Shape
 from repository_worker import worker
-from repository_worker.ends import Ends
+from repository_worker.ends import Ends, Letterbox
 from repository_worker.errors import StorageUnavailable
 from repository_worker.keys import Home
 from repository_worker.metrics import Metrics
@@ -555,7 +555,7 @@ def test_a_worker_tells_another_and_one_that_may_not_goes_on_without(vhost, brok
 
     def start() -> None:
         told.append(Told(queues))
-        ends = Ends(REPOSITORY, key, told[-1], Metrics())
+        ends = Ends(Letterbox(REPOSITORY, key, Metrics()), told[-1])
         making = Making(told[-1])
         consumers.append(
             (Consumer(vhost.worker(), making, making.probe, Metrics(), ends=ends), ends, making, threading.Event())

@@ -9,7 +9,7 @@ import pytest
 from broker_config import names
 from crypto_core.ids import Digest, Milliseconds, RepositoryId
 from repository_worker import ends
-from repository_worker.ends import Ends
+from repository_worker.ends import Ends, Letterbox
 from repository_worker.errors import StorageUnavailable
 from repository_worker.keys import RepositoryKeystore
 from repository_worker.metrics import Metrics
@@ -63,7 +63,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def own(store, metrics) -> Ends:
-    made = Ends(REPOSITORY, KEY, store, metrics, clock=lambda: NOW)
+    made = Ends(Letterbox(REPOSITORY, KEY, metrics, clock=lambda: NOW), store)
     made.listen(OWN)
     return made
 
@@ -98,8 +98,8 @@ def test_as_many_as_are_told_are_told(own, store):
 def test_what_no_worker_of_this_repository_made_is_counted_and_dropped(own, store, metrics):
     store.made, store.queues = dict(TIPS), (OTHER,)
     ((_, message),) = own.due()
-    stranger = Ends(RepositoryId("f" * len(REPOSITORY)), KEY, store, metrics, clock=lambda: NOW)
-    thief = Ends(REPOSITORY, b"K" * 32, store, metrics, clock=lambda: NOW)
+    stranger = Ends(Letterbox(RepositoryId("f" * len(REPOSITORY)), KEY, metrics, clock=lambda: NOW), store)
+    thief = Ends(Letterbox(REPOSITORY, b"K" * 32, metrics, clock=lambda: NOW), store)
     stranger.hear(message)
     thief.hear(message)
     own.hear(b"")
@@ -117,7 +117,7 @@ def test_it_is_noted_at_once_again_and_again_and_after_a_database_that_was_down(
 
 
 def test_who_never_listens_ends_too(store, metrics):
-    with Ends(REPOSITORY, KEY, store, metrics):
+    with Ends(Letterbox(REPOSITORY, KEY, metrics), store):
         pass
     assert store.noted == []
 

@@ -16,8 +16,8 @@ by its unique indexes, whoever else writes at the same moment:
 - What is there already (the same object, or its counter) is looked at by itself, and the others go on.
 - A look finds nothing that these rules do not hold by themselves, but for sessions that were closed: of these a worker
   hears within `memory.NEWS_SECONDS`. So it is left out as long as insertions meet nobody without it.
-- Full batches of workers that share a home are stored in turn, and whoever has the turn knows what the others made. That
-  spares meetings and decides nothing: who gets no turn in time goes on without.
+- Full batches of workers that share a home are stored in turn, and whoever has the turn knows what the others made.
+  That spares meetings and decides nothing: who gets no turn in time goes on without.
 - When the end of an insertion is not known, everything in it may be brought again: it finds what it left.
 """
 

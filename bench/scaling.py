@@ -10,7 +10,7 @@ from bench.processor import sizes_of_a_send
 from bench.world import World, cpu_seconds, resident_bytes
 
 #: SENDs a load process before each repetition. The second worker is begun anew for each, and has sessions, people and
-#: mailboxes to learn: after 100 it still takes a fifth more for each SEND.
+#: mailboxes to learn, which is not what is asked here.
 WARM_UP = 400
 AIM, BOUND = 1.0, 0.9
 

@@ -82,7 +82,7 @@ class Metrics:
         )
         self.turns = Counter(
             "smr_turns",
-            "Turns of workers with one home at storing a full batch: taken, or given up after a wait (late).",
+            "Turns of workers with one home at storing a full batch: taken, or not to be had in time (late).",
             ["outcome"],
             registry=self.registry,
         )

@@ -119,12 +119,7 @@ class Turns:
         self._read = end
         if not begin < end <= begin + RING_BYTES:
             return []
-        found, rest = [], self._get(file, begin, end - begin)
-        while len(rest) > _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(rest)
-            found.append(rest[_LENGTH.size : _LENGTH.size + length])
-            rest = rest[_LENGTH.size + length :]
-        return found
+        return _messages(self._get(file, begin, end - begin))
 
     def _tell(self, file: int, message: bytes) -> None:
         if len(message) > ENDS_BYTES:
@@ -153,6 +148,19 @@ class Turns:
         with suppress(OSError):
             self.close()
         self._file = None
+
+
+def _messages(data: bytes) -> list[bytes]:
+    """What stands behind each length; nothing further after a length that none of ours has."""
+    found, at = [], 0
+    while at + _LENGTH.size <= len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        if not 0 < length <= ENDS_BYTES:
+            break
+        at += _LENGTH.size
+        found.append(data[at : at + length])
+        at += length
+    return found
 
 
 def _lock(file: int) -> bool:

@@ -140,13 +140,16 @@ def test_who_waited_in_vain_does_not_wait_for_a_while(tmp_path):
         assert pauses
 
 
-def test_a_turn_that_was_not_had_is_not_given(two):
+def test_who_was_closed_has_no_turn_and_takes_nobody_elses(two, tmp_path):
     first, second = two
     assert first.take() == []
     second.close()
     second.give(TIPS)
     assert second.take() is None
+    third = Turns(tmp_path, letterbox(), Metrics())
+    assert third.take() is None
     first.give({})
+    assert pass_by(third) == []
 
 
 HOLDER = """
@@ -241,6 +244,15 @@ class TestTheFileIsBelievedNothing:
             assert heard in ([], [Heard(MORE, NOW)])
             for each in workers:
                 each.close()
+
+    @pytest.mark.parametrize("length", [0, ENDS_BYTES + 1, 2**32 - 1])
+    def test_nothing_behind_a_length_that_none_of_ours_has(self, two, tmp_path, metrics, length):
+        pass_by(two[0], TIPS)
+        with (tmp_path / turns.FILE).open("r+b") as file:
+            file.seek(8)
+            file.write(length.to_bytes(4))
+        assert pass_by(two[1]) == []
+        assert counted(metrics, "smr_ends_heard", "refused") == 0
 
     def test_what_nobody_would_read_is_not_told(self, two):
         many = ends_of(1000)
